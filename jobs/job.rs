@@ -1,0 +1,430 @@
+//! What a job is, and the one wrapper that runs it.
+//!
+//! A job carries ids only. It reads the row, moves it by compare-and-set, and puts on the next job; run twice, or in
+//! parallel, or after a crash at any line, it does no harm. [`perform`] gives every run its span, its timer, its panic guard
+//! and its time limit, and turns what came out into a [`Verdict`] that a queue can store.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::ledger::{Db, LedgerError};
+use crate::model::{Timestamp, words};
+use crate::outside::{Bucket, BucketError, Clock, Queue, QueueError};
+use crate::roster;
+
+/// What every job gets to work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The ledger.
+    pub db: Db,
+    /// Where the objects are.
+    pub bucket: Arc<dyn Bucket>,
+    /// Where the next job goes.
+    pub queue: Arc<dyn Queue>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// How long and how much.
+    pub limits: Limits,
+}
+
+impl Context {
+    /// Now, by the context's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Puts one job on, due at once.
+    pub async fn push<J: Job>(&self, job: &J) -> Result<(), QueueError> {
+        self.queue.push(vec![NewJob::of(job, Lane::Interactive, self.now())]).await
+    }
+}
+
+/// Lengths and amounts that an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The shortest life of a policy; large uploads get more.
+    pub policy_life: Duration,
+    /// The largest object in bytes.
+    pub max_size: i64,
+    /// How long after its policy an upload may still be on its way before it expires.
+    pub expiry_grace: Duration,
+    /// How long a row may stand before its job is put on again the first time.
+    pub resume_after: Duration,
+    /// How old a staging object that nobody needs must be before it is removed.
+    pub sweep_min_age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            policy_life: Duration::from_secs(900),
+            max_size: crate::model::upload::MAX_SIZE,
+            expiry_grace: Duration::from_secs(3600),
+            resume_after: Duration::from_secs(60),
+            sweep_min_age: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+words! {
+    /// A group of workers that share a concurrency limit and can be paused together.
+    Pool, "a pool" {
+        /// Signs policies.
+        Issue = "issue",
+        /// Records arrivals.
+        Arrive = "arrive",
+        /// Hashes objects.
+        Verify = "verify",
+        /// Stores files.
+        Store = "store",
+        /// Folds and rebuilds reports.
+        Report = "report",
+        /// Everything on a schedule.
+        Upkeep = "upkeep",
+    }
+}
+
+words! {
+    /// Who goes first within a pool.
+    Lane, "a lane" {
+        /// A person waits for it.
+        Interactive = "interactive",
+        /// It is one of very many.
+        Bulk = "bulk",
+    }
+}
+
+/// A unit of work.
+pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Its name in the queue: stored, so never changed.
+    const KIND: &'static str;
+    /// Who runs it.
+    const POOL: Pool;
+    /// How often it is tried before it is dead.
+    const ATTEMPTS: u32 = 10;
+    /// How long one run may take.
+    const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+    /// What it is about: a second push with the same subject joins the first. Nil for jobs about everything.
+    fn subject(&self) -> Uuid;
+
+    /// Does it.
+    fn run(self, ctx: &Context) -> impl Future<Output = Result<End, JobError>> + Send;
+}
+
+/// How a run ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It did its one thing.
+    Done,
+    /// Somebody was faster; there was nothing left to do.
+    Moot,
+}
+
+/// Why a run did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// A later attempt may succeed; this one counts.
+    #[error(transparent)]
+    Retry(Box<dyn std::error::Error + Send + Sync>),
+    /// It is too early; no attempt is counted.
+    #[error("not yet: {why}")]
+    Snooze {
+        /// When to look again.
+        wait: Duration,
+        /// What it waits for.
+        why: &'static str,
+    },
+    /// No attempt can succeed.
+    #[error(transparent)]
+    GiveUp(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<LedgerError> for JobError {
+    fn from(error: LedgerError) -> Self {
+        if error.is_breach() { Self::GiveUp(error.into()) } else { Self::Retry(error.into()) }
+    }
+}
+
+impl From<QueueError> for JobError {
+    fn from(error: QueueError) -> Self {
+        Self::Retry(error.into())
+    }
+}
+
+impl From<BucketError> for JobError {
+    fn from(error: BucketError) -> Self {
+        match error {
+            BucketError::Throttled { .. } => {
+                Self::Snooze { wait: Duration::from_secs(2), why: "the bucket asks for fewer requests" }
+            }
+            other => Self::Retry(other.into()),
+        }
+    }
+}
+
+/// A job on its way to the queue. Made from a [`Job`] alone, so that what is not on the roster cannot be enqueued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJob {
+    kind: &'static str,
+    pool: Pool,
+    max_attempts: u32,
+    subject: Uuid,
+    payload: String,
+    lane: Lane,
+    due: Timestamp,
+}
+
+impl NewJob {
+    /// The job, to run at `due` or soon after.
+    #[must_use]
+    pub fn of<J: Job>(job: &J, lane: Lane, due: Timestamp) -> Self {
+        debug_assert!(roster::find(J::KIND).is_some(), "{} is not on the roster", J::KIND);
+        let payload = serde_json::to_string(job).expect("a payload is a struct of ids");
+        Self { kind: J::KIND, pool: J::POOL, max_attempts: J::ATTEMPTS, subject: job.subject(), payload, lane, due }
+    }
+
+    /// A job as a queue has kept it, for instance to put a dead one on again; `None` when its kind is not on the roster.
+    #[must_use]
+    pub fn revive(kind: &str, subject: Uuid, payload: String, lane: Lane, due: Timestamp) -> Option<Self> {
+        let entry = roster::find(kind)?;
+        let (kind, pool, max_attempts) = (entry.kind, entry.pool, entry.attempts);
+        Some(Self { kind, pool, max_attempts, subject, payload, lane, due })
+    }
+
+    /// Its name on the roster.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Who runs it.
+    #[must_use]
+    pub const fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    /// How often it is tried.
+    #[must_use]
+    pub const fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub const fn subject(&self) -> Uuid {
+        self.subject
+    }
+
+    /// Its payload as JSON.
+    #[must_use]
+    pub fn payload(&self) -> &str {
+        &self.payload
+    }
+
+    /// Who goes first.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Not before.
+    #[must_use]
+    pub const fn due(&self) -> Timestamp {
+        self.due
+    }
+}
+
+/// A job as a worker holds it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its name; perhaps not on this program's roster.
+    pub kind: String,
+    /// What it is about.
+    pub subject: Uuid,
+    /// Its payload as JSON.
+    pub payload: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How many there may be.
+    pub max_attempts: u32,
+    /// When it was due.
+    pub due: Timestamp,
+}
+
+/// What a queue is to do with a job that has run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Forget it.
+    Finished(End),
+    /// Run it again then; no attempt was used.
+    Snoozed {
+        /// When.
+        until: Timestamp,
+    },
+    /// Run it again then; an attempt was used.
+    Retried {
+        /// When.
+        at: Timestamp,
+        /// What went wrong, with its causes.
+        error: String,
+    },
+    /// Keep it with the dead letters.
+    Dead {
+        /// One word for filters: `attempts`, `gave_up`, `undecodable`, `unknown_kind`.
+        reason: &'static str,
+        /// What went wrong, with its causes.
+        error: String,
+    },
+}
+
+impl Verdict {
+    /// One word for metrics and logs.
+    #[must_use]
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Finished(End::Done) => "done",
+            Self::Finished(End::Moot) => "moot",
+            Self::Snoozed { .. } => "snoozed",
+            Self::Retried { .. } => "retried",
+            Self::Dead { .. } => "dead",
+        }
+    }
+}
+
+/// One line of the roster.
+pub struct Entry {
+    /// [`Job::KIND`].
+    pub kind: &'static str,
+    /// [`Job::POOL`].
+    pub pool: Pool,
+    /// [`Job::ATTEMPTS`].
+    pub attempts: u32,
+    /// [`Job::TIME_LIMIT`].
+    pub time_limit: Duration,
+    run: Run,
+}
+
+type Run = fn(Context, String) -> Pin<Box<dyn Future<Output = Result<End, Failure>> + Send>>;
+
+enum Failure {
+    Undecodable(serde_json::Error),
+    Ran(JobError),
+}
+
+impl Entry {
+    /// The entry of a job.
+    #[must_use]
+    pub const fn of<J: Job>() -> Self {
+        Self { kind: J::KIND, pool: J::POOL, attempts: J::ATTEMPTS, time_limit: J::TIME_LIMIT, run: run_decoded::<J> }
+    }
+}
+
+fn run_decoded<J: Job>(ctx: Context, payload: String) -> Pin<Box<dyn Future<Output = Result<End, Failure>> + Send>> {
+    Box::pin(async move {
+        let job: J = serde_json::from_str(&payload).map_err(Failure::Undecodable)?;
+        job.run(&ctx).await.map_err(Failure::Ran)
+    })
+}
+
+/// Runs a job: once, within its time limit, whatever happens inside. Never panics.
+pub async fn perform(ctx: &Context, delivery: &Delivery) -> Verdict {
+    let Some(entry) = roster::find(&delivery.kind) else {
+        let error = format!("this program knows no job `{}`", delivery.kind);
+        return conclude(delivery, "unknown", Verdict::Dead { reason: "unknown_kind", error });
+    };
+    let span = tracing::info_span!(
+        "job",
+        kind = entry.kind,
+        subject = %delivery.subject,
+        attempt = delivery.attempt,
+    );
+    let started = Instant::now();
+    metrics::histogram!("longshore_job_wait_seconds", "kind" => entry.kind)
+        .record(ctx.now().since(delivery.due).as_secs_f64());
+    let work = AssertUnwindSafe((entry.run)(ctx.clone(), delivery.payload.clone())).catch_unwind();
+    let verdict = async {
+        let ended = tokio::time::timeout(entry.time_limit, work).await;
+        conclude(delivery, entry.kind, judge(ctx, entry, delivery, ended))
+    }
+    .instrument(span)
+    .await;
+    metrics::histogram!("longshore_job_run_seconds", "kind" => entry.kind).record(started.elapsed().as_secs_f64());
+    verdict
+}
+
+type Ended = Result<std::thread::Result<Result<End, Failure>>, tokio::time::error::Elapsed>;
+
+fn judge(ctx: &Context, entry: &Entry, delivery: &Delivery, ended: Ended) -> Verdict {
+    let error = match ended {
+        Ok(Ok(Ok(end))) => return Verdict::Finished(end),
+        Ok(Ok(Err(Failure::Undecodable(error)))) => {
+            return Verdict::Dead { reason: "undecodable", error: with_causes(&error) };
+        }
+        Ok(Ok(Err(Failure::Ran(JobError::GiveUp(error))))) => {
+            return Verdict::Dead { reason: "gave_up", error: with_causes(&*error) };
+        }
+        Ok(Ok(Err(Failure::Ran(JobError::Snooze { wait, why })))) => {
+            tracing::debug!(why, "snoozed");
+            return Verdict::Snoozed { until: ctx.now() + wait };
+        }
+        Ok(Ok(Err(Failure::Ran(JobError::Retry(error))))) => with_causes(&*error),
+        Ok(Err(panic)) => format!("panicked: {}", panic_text(&*panic)),
+        Err(_) => format!("took longer than {:?}", entry.time_limit),
+    };
+    if delivery.attempt >= delivery.max_attempts {
+        return Verdict::Dead { reason: "attempts", error };
+    }
+    Verdict::Retried { at: ctx.now() + backoff(delivery.attempt), error }
+}
+
+fn conclude(delivery: &Delivery, kind: &'static str, verdict: Verdict) -> Verdict {
+    metrics::counter!("longshore_jobs_finished_total", "kind" => kind, "outcome" => verdict.outcome()).increment(1);
+    match &verdict {
+        Verdict::Finished(_) | Verdict::Snoozed { .. } => {}
+        Verdict::Retried { error, .. } => tracing::warn!(error, "will be tried again"),
+        Verdict::Dead { reason, error } => {
+            tracing::error!(reason, error, kind = delivery.kind, subject = %delivery.subject, "job is dead");
+        }
+    }
+    verdict
+}
+
+/// Half a second, doubled for each attempt up to about an hour, with a jitter of a quarter to either side.
+fn backoff(attempt: u32) -> Duration {
+    let base = 500 * (1_u64 << attempt.saturating_sub(1).min(13));
+    Duration::from_millis(rand::random_range(base * 3 / 4..=base * 5 / 4))
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.ends_with(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with something that is no text")
+}

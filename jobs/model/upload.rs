@@ -1,0 +1,213 @@
+//! An upload and its legal moves.
+//!
+//! ```text
+//! requested → issued → arrived → verified → done
+//!    │          │         │          └──────────→ rejected(reason)   also from arrived
+//!    └──────────┴───→ expired                    requested, issued, arrived → cancelled
+//! also legal: requested → arrived (the notice was faster), verified → arrived (the bytes changed under us),
+//!             expired → arrived (late bytes), expired → issued (a renewed policy)
+//! ```
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::target::TargetKind;
+use super::{Digest, Target, Timestamp, words};
+
+/// The largest object that one POST or one copy can carry: 5 GB (Amazon S3 user guide, "Uploading objects").
+pub const MAX_SIZE: i64 = 5_000_000_000;
+
+/// How often the bytes may change under us before the upload is rejected.
+pub const MAX_CHANGES: i64 = 3;
+
+words! {
+    /// Where an upload stands.
+    Status, "a status" {
+        /// Asked for; no policy yet.
+        Requested = "requested",
+        /// The client holds a policy.
+        Issued = "issued",
+        /// The object is in staging.
+        Arrived = "arrived",
+        /// Its bytes were hashed and are what was promised.
+        Verified = "verified",
+        /// It is a file of the org.
+        Done = "done",
+        /// Refused; the reason says why.
+        Rejected = "rejected",
+        /// The policy ran out and nothing came.
+        Expired = "expired",
+        /// The client took it back.
+        Cancelled = "cancelled",
+    }
+}
+
+impl Status {
+    /// Whether the move is legal.
+    #[must_use]
+    pub fn can_become(self, next: Self) -> bool {
+        use Status::{Arrived, Cancelled, Done, Expired, Issued, Rejected, Requested, Verified};
+        matches!(
+            (self, next),
+            (Requested, Issued | Arrived | Expired | Cancelled)
+                | (Issued, Arrived | Expired | Cancelled)
+                | (Arrived, Verified | Rejected | Cancelled)
+                | (Verified, Done | Rejected | Arrived)
+                | (Expired, Arrived | Issued)
+        )
+    }
+
+    /// Whether nothing is expected to change any more. `expired` counts, although late bytes can still revive it.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Rejected | Self::Expired | Self::Cancelled)
+    }
+}
+
+words! {
+    /// Why an upload was rejected.
+    Reason, "a reason" {
+        /// The bytes are not those that the client declared.
+        DigestMismatch = "digest_mismatch",
+        /// Another size than declared.
+        SizeMismatch = "size_mismatch",
+        /// Larger than one object may be.
+        TooLarge = "too_large",
+        /// The object was gone before it could be read.
+        ObjectMissing = "object_missing",
+        /// The object kept changing while it was read.
+        ObjectChanged = "object_changed",
+        /// A path that climbs or is absolute.
+        UnsafePath = "unsafe_path",
+        /// More files than the batch allows.
+        TooManyFiles = "too_many_files",
+    }
+}
+
+words! {
+    /// Who told that the object is there.
+    ArrivedVia, "a source" {
+        /// The bucket, through the inbox.
+        Notice = "notice",
+        /// The client.
+        Callback = "callback",
+        /// The poller.
+        Poll = "poll",
+        /// Nobody had to: the bytes came through `POST /api/files`.
+        Form = "form",
+    }
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Upload {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Whose it is.
+    pub org_id: Uuid,
+    /// Whose key asked for it.
+    pub user_id: Uuid,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it was rejected; set exactly then.
+    pub reason: Option<Reason>,
+    /// As the client named it.
+    pub filename: String,
+    /// Bytes as declared, or, once arrived, as found; `None` before both.
+    pub size: Option<i64>,
+    /// The media type as declared or guessed from the name.
+    pub content_type: Option<String>,
+    /// The digest as declared; once verified, as computed.
+    pub sha256: Option<Digest>,
+    /// Order or style; `None` when it is for neither.
+    pub target_kind: Option<TargetKind>,
+    /// The target's number; set exactly when the kind is.
+    pub target_number: Option<String>,
+    /// The client's own id.
+    #[sqlx(rename = "client_ref")]
+    pub client_ref: Option<String>,
+    /// The client's own JSON object, as text.
+    pub metadata: Option<String>,
+    /// Where the client puts the bytes.
+    pub object_key: String,
+    /// The signed policy as JSON text, while it may be of use.
+    pub policy: Option<String>,
+    /// When the policy ends.
+    pub policy_expires_at: Option<Timestamp>,
+    /// The version of the object that arrived.
+    pub etag: Option<String>,
+    /// S3's per-key order of events; `None` where the server sends none.
+    pub sequencer: Option<String>,
+    /// Who told of the arrival.
+    pub arrived_via: Option<ArrivedVia>,
+    /// How often the object changed under us.
+    pub changes: i64,
+    /// The id that the file entry has or will have.
+    pub file_id: Uuid,
+    /// Whether the org already had the bytes; `None` until that is known.
+    pub deduplicated: Option<bool>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+    /// When the object arrived.
+    pub arrived_at: Option<Timestamp>,
+}
+
+impl Upload {
+    /// What the upload is for.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        Some(Target { kind: self.target_kind?, number: self.target_number.clone()? })
+    }
+
+    /// The size that the client declared; `None` once something arrived.
+    #[must_use]
+    pub fn declared_size(&self) -> Option<i64> {
+        self.size.filter(|_| self.arrived_at.is_none())
+    }
+}
+
+/// How long a policy lives: a quarter of an hour, and a second more for each megabyte that has to travel.
+#[must_use]
+pub fn policy_life(base: Duration, size: Option<i64>) -> Duration {
+    base + Duration::from_secs(u64::try_from(size.unwrap_or(0)).unwrap_or(0) / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every state against every state: the drawing at the top of this file, spelled out.
+    #[test]
+    fn only_the_drawn_moves_are_legal() {
+        let drawn = [
+            "requested→issued", "requested→arrived", "requested→expired", "requested→cancelled",
+            "issued→arrived", "issued→expired", "issued→cancelled",
+            "arrived→verified", "arrived→rejected", "arrived→cancelled",
+            "verified→done", "verified→rejected", "verified→arrived",
+            "expired→arrived", "expired→issued",
+        ];
+        for from in Status::ALL {
+            for to in Status::ALL {
+                let name = format!("{from}→{to}");
+                assert_eq!(from.can_become(*to), drawn.contains(&name.as_str()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn final_states_lead_nowhere_but_back_from_expired() {
+        for from in Status::ALL.iter().filter(|status| status.is_final() && **status != Status::Expired) {
+            assert!(Status::ALL.iter().all(|to| !from.can_become(*to)), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_policy_for_more_bytes_lives_longer() {
+        let base = Duration::from_secs(900);
+        assert_eq!(policy_life(base, None), base);
+        assert_eq!(policy_life(base, Some(600_000_000)), Duration::from_secs(1500));
+    }
+}

@@ -1,0 +1,16 @@
+//! STUB
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use crate::job::{Context, End, Job, JobError, Pool};
+/// Stub.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RebuildReports { 
+    /// Id.
+    pub upload: Uuid 
+}
+impl Job for RebuildReports {
+    const KIND: &'static str = "rebuild_reports";
+    const POOL: Pool = Pool::Upkeep;
+    fn subject(&self) -> Uuid { self.upload }
+    async fn run(self, _ctx: &Context) -> Result<End, JobError> { Ok(End::Done) }
+}

@@ -1,0 +1,53 @@
+//! The roster: every job there is. What is not on it can neither be enqueued nor run.
+
+use crate::expire_uploads::ExpireUploads;
+use crate::fold_reports::FoldReports;
+use crate::issue_policy::IssuePolicy;
+use crate::job::Entry;
+use crate::noop::Noop;
+use crate::poll_arrivals::PollArrivals;
+use crate::rebuild_reports::RebuildReports;
+use crate::record_arrival::RecordArrival;
+use crate::resume_stalled::ResumeStalled;
+use crate::store_file::StoreFile;
+use crate::sweep_bucket::SweepBucket;
+use crate::verify_upload::VerifyUpload;
+
+static ROSTER: &[Entry] = &[
+    Entry::of::<IssuePolicy>(),
+    Entry::of::<RecordArrival>(),
+    Entry::of::<VerifyUpload>(),
+    Entry::of::<StoreFile>(),
+    Entry::of::<ExpireUploads>(),
+    Entry::of::<ResumeStalled>(),
+    Entry::of::<PollArrivals>(),
+    Entry::of::<SweepBucket>(),
+    Entry::of::<FoldReports>(),
+    Entry::of::<RebuildReports>(),
+    Entry::of::<Noop>(),
+];
+
+/// The entry of that kind; `None` when this program does not know it.
+#[must_use]
+pub fn find(kind: &str) -> Option<&'static Entry> {
+    ROSTER.iter().find(|entry| entry.kind == kind)
+}
+
+/// Every entry, in the order of the pipeline.
+#[must_use]
+pub fn all() -> &'static [Entry] {
+    ROSTER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_unique() {
+        let mut kinds: Vec<_> = all().iter().map(|entry| entry.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), all().len());
+    }
+}
