@@ -1,10 +1,36 @@
-//! The pipeline of longshore.
+//! The pipeline of longshore: true with or without HTTP, S3 or a queue engine.
+//!
+//! An upload is a row that moves through states; a job is what moves it along one edge. The row is the truth and the queue is
+//! a hint: whatever a queue loses, [`resume_stalled`] puts back.
+//!
+//! ```text
+//! requested → issued → arrived → verified → done
+//!    │          │         │          └──────────→ rejected(reason)   also from arrived
+//!    └──────────┴───→ expired                    requested, issued, arrived → cancelled
+//! ```
+//!
+//! # A walk along the way
+//!
+//! A door writes a row and pushes [`issue_policy`], which signs what the client may put where. The client puts its bytes; a
+//! notice from the bucket, a callback from the client or [`poll_arrivals`] pushes [`record_arrival`], which notes the version
+//! that is there. [`verify_upload`] hashes exactly that version. [`store_file`] gives the bytes a place of their own or joins
+//! them to the blob that the org has, and writes file, upload and report delta together; a second later [`fold_reports`]
+//! brings the org's report up to date.
+//!
+//! # Layout
+//!
+//! - [`job`]: what a job is, and [`job::perform`], the one wrapper that runs it; [`roster`]: every job there is.
+//! - one file per job.
+//! - [`model`]: pure types and rules; [`ledger`]: the SQL; [`outside`]: bucket, queue and clock as jobs see them.
+//! - `testkit`: what tests use in their place.
+
 #[macro_use]
 pub mod ledger;
-pub mod model;
 pub mod job;
+pub mod model;
 pub mod outside;
 pub mod roster;
+
 pub mod expire_uploads;
 pub mod fold_reports;
 pub mod issue_policy;

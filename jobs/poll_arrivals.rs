@@ -1,16 +1,57 @@
-//! STUB
+//! Looks into the bucket for uploads whose notice is late: the third way to learn of an arrival, when notice and callback
+//! were both lost.
+//!
+//! Before: nothing. Each issued upload is looked for a minute after its policy was handed out, after ten, and when the policy
+//! has ended. A second run finds `next_poll_at` moved. It ends after 500 rows; the next tick takes the rest.
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use crate::job::{Context, End, Job, JobError, Pool};
-/// Stub.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PollArrivals { 
-    /// Id.
-    pub upload: Uuid 
-}
+
+use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
+use crate::ledger::uploads;
+use crate::model::Upload;
+use crate::model::upload::ArrivedVia;
+use crate::outside::BucketError;
+use crate::record_arrival::RecordArrival;
+
+/// How many rows one run looks for.
+const AT_ONCE: i64 = 500;
+/// How many HEAD requests are under way together.
+const TOGETHER: usize = 16;
+
+/// Looks for what is due.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PollArrivals {}
+
 impl Job for PollArrivals {
     const KIND: &'static str = "poll_arrivals";
     const POOL: Pool = Pool::Upkeep;
-    fn subject(&self) -> Uuid { self.upload }
-    async fn run(self, _ctx: &Context) -> Result<End, JobError> { Ok(End::Done) }
+
+    fn subject(&self) -> Uuid {
+        Uuid::nil()
+    }
+
+    async fn run(self, ctx: &Context) -> Result<End, JobError> {
+        let now = ctx.now();
+        let due = uploads::due_for_poll(&ctx.db, now, AT_ONCE).await?;
+        if due.is_empty() {
+            return Ok(End::Moot);
+        }
+        let looks: Vec<_> = due.iter().map(|upload| look(ctx, upload)).collect();
+        let found: Vec<Option<NewJob>> = stream::iter(looks).buffer_unordered(TOGETHER).try_collect().await?;
+        let found: Vec<_> = found.into_iter().flatten().collect();
+        if !found.is_empty() {
+            tracing::info!(uploads = found.len(), "found in the bucket without a notice");
+            ctx.queue.push(found).await?;
+        }
+        uploads::polled(&ctx.db, due, now).await?;
+        Ok(End::Done)
+    }
+}
+
+async fn look(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, BucketError> {
+    let found = ctx.bucket.head(&upload.object_key).await?;
+    let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
+    Ok(found.map(|_| NewJob::of(&arrival, Lane::Bulk, ctx.now())))
 }

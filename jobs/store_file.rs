@@ -1,16 +1,155 @@
-//! STUB
+//! verified → done: adopts the bytes as a blob of the org, or joins the blob that the org has.
+//!
+//! Before: the row is `verified`. The bytes are copied out of staging first, pinned to the verified version, and then one
+//! transaction writes file, blob, upload and report delta; whoever loses a race removes its own copy. A second run finds
+//! `done` and only sees to it that staging is empty. It ends when the org has the file, or goes back to `arrived` when the
+//! bytes changed under us.
+
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use crate::job::{Context, End, Job, JobError, Pool};
-/// Stub.
+
+use crate::fold_reports::FoldReports;
+use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
+use crate::ledger::files::{self, Stored};
+use crate::ledger::{blobs, uploads};
+use crate::model::file::{Blob, BlobState};
+use crate::model::{Digest, Status, Upload, keys};
+use crate::outside::{BucketError, ObjectHead};
+use crate::verify_upload::{Hashing, hash_in_time, look_again, pinned};
+
+/// Stores one verified upload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StoreFile { 
-    /// Id.
-    pub upload: Uuid 
+pub struct StoreFile {
+    /// The upload.
+    pub upload: Uuid,
 }
+
 impl Job for StoreFile {
     const KIND: &'static str = "store_file";
-    const POOL: Pool = Pool::Upkeep;
-    fn subject(&self) -> Uuid { self.upload }
-    async fn run(self, _ctx: &Context) -> Result<End, JobError> { Ok(End::Done) }
+    const POOL: Pool = Pool::Store;
+    /// A copy of 5 GB that the server does not hash has to be read once more.
+    const TIME_LIMIT: Duration = Duration::from_secs(2 * 3600);
+
+    fn subject(&self) -> Uuid {
+        self.upload
+    }
+
+    async fn run(self, ctx: &Context) -> Result<End, JobError> {
+        let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+            return Ok(End::Moot);
+        };
+        match (upload.status, pinned(&upload), upload.verified_sha256) {
+            (Status::Verified, Some(version), Some(digest)) => store(ctx, upload, &version, digest).await,
+            (Status::Done | Status::Rejected, ..) => {
+                ctx.bucket.delete(&[upload.object_key]).await?;
+                Ok(End::Moot)
+            }
+            _ => Ok(End::Moot),
+        }
+    }
+}
+
+const LEAVING: JobError =
+    JobError::Snooze { wait: Duration::from_secs(5), why: "the org's blob with these bytes is being removed" };
+
+async fn store(ctx: &Context, upload: Upload, version: &ObjectHead, digest: Digest) -> Result<End, JobError> {
+    let blob = blobs::find(&ctx.db, upload.org_id, digest).await?;
+    if blob.as_ref().is_some_and(|blob| blob.state == BlobState::Deleting) {
+        return Err(LEAVING);
+    }
+    let intact = match &blob {
+        Some(blob) => ctx.bucket.head(&blob.object_key).await?.is_some_and(|head| head.size == blob.size),
+        None => false,
+    };
+    if intact {
+        return settle(ctx, upload, None).await;
+    }
+    let Some(copy) = copy_out(ctx, &upload, version, digest).await? else {
+        return look_again(ctx, &upload).await;
+    };
+    match blob {
+        Some(blob) => restore(ctx, upload, &blob, copy).await,
+        None => settle(ctx, upload, Some(copy)).await,
+    }
+}
+
+/// Copies the version to a key of its own; `None` when the version is gone or the copy is not the verified bytes.
+async fn copy_out(
+    ctx: &Context,
+    upload: &Upload,
+    version: &ObjectHead,
+    digest: Digest,
+) -> Result<Option<String>, JobError> {
+    let key = keys::blob(upload.org_id, digest);
+    let copied = match ctx.bucket.copy(version, &key).await {
+        Err(BucketError::Changed { .. } | BucketError::Missing { .. }) => return Ok(None),
+        copied => copied?,
+    };
+    let copied = match copied {
+        Some(copied) => Some(copied),
+        None => hash_copy(ctx, &key).await?,
+    };
+    if copied == Some(digest) {
+        return Ok(Some(key));
+    }
+    ctx.bucket.delete(&[key]).await?;
+    Ok(None)
+}
+
+/// The digest of the copy, for servers that do not tell it; `None` when the copy is gone again.
+async fn hash_copy(ctx: &Context, key: &str) -> Result<Option<Digest>, JobError> {
+    let Some(head) = ctx.bucket.head(key).await? else {
+        return Ok(None);
+    };
+    match hash_in_time(ctx, &head).await {
+        Ok(digest) => Ok(Some(digest)),
+        Err(Hashing::Gone) => Ok(None),
+        Err(Hashing::Failed(error)) => Err(error),
+    }
+}
+
+/// The blob's row stands but its object is gone: the copy takes its place.
+async fn restore(ctx: &Context, upload: Upload, blob: &Blob, copy: String) -> Result<End, JobError> {
+    tracing::error!(blob = %blob.id, key = blob.object_key, "a blob's object was missing; restored from a new upload");
+    if !blobs::relocate(&ctx.db, blob, copy.clone()).await? {
+        ctx.bucket.delete(&[copy]).await?;
+    }
+    settle(ctx, upload, None).await
+}
+
+/// The one transaction, and what has to be tidied behind it.
+async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<End, JobError> {
+    let (org, staged, size) = (upload.org_id, upload.object_key.clone(), upload.arrived_size.unwrap_or(0));
+    let stored = files::store(&ctx.db, upload, copy.clone(), ctx.now()).await?;
+    let mut useless = Vec::new();
+    if stored != Stored::Adopted {
+        useless.extend(copy);
+    }
+    match stored {
+        Stored::Adopted => count(size, "done"),
+        Stored::Joined => {
+            count(size, "deduplicated");
+            metrics::counter!("longshore_dedupe_bytes_saved_total").increment(u64::try_from(size).unwrap_or(0));
+        }
+        Stored::Lost | Stored::Leaving => {}
+    }
+    if matches!(stored, Stored::Adopted | Stored::Joined) {
+        useless.push(staged);
+        let fold = FoldReports { org: Some(org) };
+        ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, ctx.now() + FoldReports::DELAY)]).await?;
+    }
+    if !useless.is_empty() {
+        ctx.bucket.delete(&useless).await?;
+    }
+    match stored {
+        Stored::Adopted | Stored::Joined => Ok(End::Done),
+        Stored::Lost => Ok(End::Moot),
+        Stored::Leaving => Err(LEAVING),
+    }
+}
+
+fn count(size: i64, outcome: &'static str) {
+    metrics::counter!("longshore_upload_bytes_total", "outcome" => outcome).increment(u64::try_from(size).unwrap_or(0));
 }

@@ -1,16 +1,213 @@
-//! STUB
+//! arrived → verified or rejected: hashes the object and compares it with what the client declared.
+//!
+//! Before: the row is `arrived` and names the version to read; every read is pinned to it, because a policy can be replayed
+//! and the bytes changed while they are hashed. A second run finds `verified` and only sees to it that the next job is on.
+//! It ends when the row is `verified` with the computed digest, or `rejected` with the reason and the object gone.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
 use crate::job::{Context, End, Job, JobError, Pool};
-/// Stub.
+use crate::ledger::uploads;
+use crate::model::upload::{MAX_CHANGES, Reason};
+use crate::model::{Digest, Status, Upload};
+use crate::outside::{Body, BucketError, ObjectHead};
+use crate::store_file::StoreFile;
+
+/// How much is read from a local file at once: 1 MiB is where reading stops to be the limit.
+const READ_SIZE: usize = 1 << 20;
+
+/// Hashes one upload's object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VerifyUpload { 
-    /// Id.
-    pub upload: Uuid 
+pub struct VerifyUpload {
+    /// The upload.
+    pub upload: Uuid,
 }
+
 impl Job for VerifyUpload {
     const KIND: &'static str = "verify_upload";
-    const POOL: Pool = Pool::Upkeep;
-    fn subject(&self) -> Uuid { self.upload }
-    async fn run(self, _ctx: &Context) -> Result<End, JobError> { Ok(End::Done) }
+    const POOL: Pool = Pool::Verify;
+    /// For the largest object; each has a limit of its own by its size.
+    const TIME_LIMIT: Duration = Duration::from_secs(2 * 3600);
+
+    fn subject(&self) -> Uuid {
+        self.upload
+    }
+
+    async fn run(self, ctx: &Context) -> Result<End, JobError> {
+        let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+            return Ok(End::Moot);
+        };
+        match (upload.status, pinned(&upload)) {
+            (Status::Arrived, Some(version)) => verify(ctx, &upload, &version).await,
+            (Status::Verified, _) => {
+                ctx.push(&StoreFile { upload: upload.id }).await?;
+                Ok(End::Moot)
+            }
+            _ => Ok(End::Moot),
+        }
+    }
+}
+
+/// The version that arrived, as a HEAD would show it.
+pub(crate) fn pinned(upload: &Upload) -> Option<ObjectHead> {
+    Some(ObjectHead {
+        key: upload.object_key.clone(),
+        size: upload.arrived_size?,
+        etag: upload.etag.clone()?,
+        content_type: upload.content_type.clone(),
+        modified_at: upload.arrived_at?,
+    })
+}
+
+async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<End, JobError> {
+    if let Some(reason) = wrong_size(ctx, upload, version.size) {
+        return reject(ctx, upload, reason).await;
+    }
+    let digest = match hash_in_time(ctx, version).await {
+        Ok(digest) => digest,
+        Err(Hashing::Gone) => return look_again(ctx, upload).await,
+        Err(Hashing::Failed(error)) => return Err(error),
+    };
+    if upload.sha256.is_some_and(|declared| declared != digest) {
+        return reject(ctx, upload, Reason::DigestMismatch).await;
+    }
+    let now = ctx.now();
+    let times = (now, now + ctx.limits.resume_after);
+    if !uploads::verify(&ctx.db, upload.id, version.etag.clone(), digest, times).await? {
+        return Ok(End::Moot);
+    }
+    ctx.push(&StoreFile { upload: upload.id }).await?;
+    Ok(End::Done)
+}
+
+fn wrong_size(ctx: &Context, upload: &Upload, found: i64) -> Option<Reason> {
+    if found > ctx.limits.max_size {
+        return Some(Reason::TooLarge);
+    }
+    upload.size.filter(|&declared| declared != found).map(|_| Reason::SizeMismatch)
+}
+
+/// Rejects the upload and removes its object. A crash in between leaves the object to `sweep_bucket`.
+pub(crate) async fn reject(ctx: &Context, upload: &Upload, reason: Reason) -> Result<End, JobError> {
+    if !uploads::reject(&ctx.db, upload, reason, ctx.now()).await? {
+        return Ok(End::Moot);
+    }
+    ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await?;
+    Ok(End::Done)
+}
+
+/// The version is gone: goes back to `arrived` with the one that is there now, or ends when there is none or it has changed
+/// too often.
+pub(crate) async fn look_again(ctx: &Context, upload: &Upload) -> Result<End, JobError> {
+    let Some(head) = ctx.bucket.head(&upload.object_key).await? else {
+        return reject(ctx, upload, Reason::ObjectMissing).await;
+    };
+    if upload.changes >= MAX_CHANGES {
+        return reject(ctx, upload, Reason::ObjectChanged).await;
+    }
+    if uploads::arrive_again(&ctx.db, upload, &head, ctx.now()).await? {
+        ctx.push(&VerifyUpload { upload: upload.id }).await?;
+    }
+    Ok(End::Done)
+}
+
+/// Why there is no digest.
+pub(crate) enum Hashing {
+    /// The version is not there any more.
+    Gone,
+    /// A later attempt may succeed.
+    Failed(JobError),
+}
+
+impl From<BucketError> for Hashing {
+    fn from(error: BucketError) -> Self {
+        match error {
+            BucketError::Missing { .. } | BucketError::Changed { .. } => Self::Gone,
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("hashing {size} bytes took longer than {limit:?}")]
+    Slow { size: i64, limit: Duration },
+    #[error("read the object")]
+    Local(#[source] std::io::Error),
+    #[error("the object ended after {read} of {size} bytes")]
+    Short { read: i64, size: i64 },
+    #[error("the hashing thread was lost")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+impl From<ReadError> for Hashing {
+    fn from(error: ReadError) -> Self {
+        Self::Failed(JobError::Retry(error.into()))
+    }
+}
+
+/// Hashes the version, within a minute and a second more for each megabyte.
+pub(crate) async fn hash_in_time(ctx: &Context, version: &ObjectHead) -> Result<Digest, Hashing> {
+    let size = version.size;
+    let limit = Duration::from_secs(60 + u64::try_from(size).unwrap_or(0) / 1_000_000);
+    let started = Instant::now();
+    let hashed = tokio::time::timeout(limit, hash(ctx, version)).await;
+    let (digest, read) = hashed.map_err(|_| ReadError::Slow { size, limit })??;
+    if read != size {
+        return Err(ReadError::Short { read, size }.into());
+    }
+    metrics::counter!("longshore_hash_bytes_total").increment(u64::try_from(read).unwrap_or(0));
+    metrics::gauge!("longshore_hash_seconds_total").increment(started.elapsed().as_secs_f64());
+    Ok(digest)
+}
+
+async fn hash(ctx: &Context, version: &ObjectHead) -> Result<(Digest, i64), Hashing> {
+    match ctx.bucket.read(version).await? {
+        Body::File(file) => {
+            let hashed = tokio::task::spawn_blocking(move || hash_file(file)).await.map_err(ReadError::Thread)?;
+            Ok(hashed.map_err(ReadError::Local)?)
+        }
+        Body::Stream(chunks) => hash_stream(chunks).await,
+    }
+}
+
+fn hash_file(mut file: File) -> std::io::Result<(Digest, i64)> {
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; length.clamp(1, READ_SIZE)];
+    let (mut hasher, mut total) = (Sha256::new(), 0_i64);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((Digest::finish(hasher), total));
+        }
+        hasher.update(&buffer[..read]);
+        total += i64::try_from(read).unwrap_or(i64::MAX);
+    }
+}
+
+/// Hashes chunk after chunk on blocking threads, reading the next while one is hashed.
+async fn hash_stream(
+    mut chunks: BoxStream<'static, Result<bytes::Bytes, BucketError>>,
+) -> Result<(Digest, i64), Hashing> {
+    let (mut hasher, mut total) = (Sha256::new(), 0_i64);
+    let mut next = chunks.next().await;
+    while let Some(chunk) = next {
+        let chunk = chunk?;
+        total += i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+        let hashing = tokio::task::spawn_blocking(move || {
+            hasher.update(&chunk);
+            hasher
+        });
+        next = chunks.next().await;
+        hasher = hashing.await.map_err(ReadError::Thread)?;
+    }
+    Ok((Digest::finish(hasher), total))
 }

@@ -6,7 +6,8 @@ use super::{Db, LedgerError};
 use crate::model::Timestamp;
 use crate::model::org::ApiKey;
 
-const COLUMNS_BY_KEY: &str = "select key, org_id, user_id, name, scopes, secret_hash, created_at, expires_at, revoked_at
+const COLUMNS_BY_KEY: &str =
+    "select key, org_id, user_id, name, scopes, secret_hash, created_at, expires_at, revoked_at
     from api_keys
     where key = $1";
 

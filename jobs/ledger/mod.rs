@@ -122,6 +122,9 @@ pub enum LedgerError {
     /// The writer has stopped, or the write was undone along with the transaction that it shared.
     #[error("the write was not committed: {0}")]
     Uncommitted(String),
+    /// The body found that it must not go on, and everything it wrote was undone.
+    #[error("the write was withdrawn")]
+    Withdrawn,
 }
 
 impl LedgerError {

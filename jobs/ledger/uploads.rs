@@ -1,1 +1,450 @@
-//! STUB
+//! Uploads: inserted by doors, moved by jobs, each move a compare-and-set that tells whether somebody was faster.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Db, LedgerError, Tx};
+use crate::model::policy::PostPolicy;
+use crate::model::target::TargetKind;
+use crate::model::upload::{ArrivedVia, Reason};
+use crate::model::{Digest, Status, Timestamp, Upload};
+use crate::outside::ObjectHead;
+
+/// Adds a row as it is. [`LedgerError::is_taken`] when its `client_ref` stands for another open upload of the org.
+pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            for row in rows {
+                insert_row(&mut tx, row).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), LedgerError> {
+    let query = "insert into uploads
+        (id, org_id, user_id, status, reason, filename, size, arrived_size, content_type, sha256,
+         verified_sha256, target_kind, target_number, client_ref, metadata, object_key, policy, policy_expires_at, etag, arrived_via, changes, file_id,
+         deduplicated, resume_at, resumes, created_at, updated_at, arrived_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                $23, $24, $25, $26, $27, $28)";
+    sql!(tx.on(), c => sqlx::query(query)
+        .bind(row.id)
+        .bind(row.org_id)
+        .bind(row.user_id)
+        .bind(row.status)
+        .bind(row.reason)
+        .bind(row.filename)
+        .bind(row.size)
+        .bind(row.arrived_size)
+        .bind(row.content_type)
+        .bind(row.sha256)
+        .bind(row.verified_sha256)
+        .bind(row.target_kind)
+        .bind(row.target_number)
+        .bind(row.client_ref)
+        .bind(row.metadata)
+        .bind(row.object_key)
+        .bind(row.policy)
+        .bind(row.policy_expires_at)
+        .bind(row.etag)
+        .bind(row.arrived_via)
+        .bind(row.changes)
+        .bind(row.file_id)
+        .bind(row.deduplicated)
+        .bind(row.resume_at)
+        .bind(row.resumes)
+        .bind(row.created_at)
+        .bind(row.updated_at)
+        .bind(row.arrived_at)
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Why a policy may be signed for a row: it has none yet, or the client asked for a fresh one.
+const LACKS_POLICY: &str = "update uploads
+    set status = 'issued', policy = $2, policy_expires_at = $3, next_poll_at = $4, resume_at = null, resumes = 0,
+        updated_at = $5
+    where id = $1 and (status = 'requested' or (status = 'issued' and policy is null))";
+
+/// How long after its policy was handed out the first look at the bucket comes.
+const FIRST_POLL: Duration = Duration::from_secs(60);
+/// And the second.
+const SECOND_POLL: Duration = Duration::from_secs(600);
+
+/// requested → issued. `false` when the row has a policy or has moved on.
+pub async fn issue(db: &Db, id: Uuid, policy: PostPolicy, now: Timestamp) -> Result<bool, LedgerError> {
+    let text = serde_json::to_string(&policy).expect("a policy is a map of strings");
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query(LACKS_POLICY)
+                    .bind(id)
+                    .bind(text)
+                    .bind(policy.expires_at)
+                    .bind(now + FIRST_POLL)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Issued, done))
+}
+
+/// issued or expired → issued without a policy, so that `issue_policy` signs a fresh one. `false` from any other state.
+pub async fn renew(
+    db: &Db,
+    id: Uuid,
+    ends: Timestamp,
+    resume_at: Timestamp,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'issued', policy = null, policy_expires_at = $2, resume_at = $3, resumes = 0,
+                        updated_at = $4
+                    where id = $1 and status in ('issued', 'expired')";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(ends)
+                    .bind(resume_at)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(done == 1)
+}
+
+/// The object is there: requested, issued or expired → arrived. `false` from any other state.
+pub async fn arrive(
+    db: &Db,
+    id: Uuid,
+    head: &ObjectHead,
+    via: ArrivedVia,
+    times: (Timestamp, Timestamp),
+) -> Result<bool, LedgerError> {
+    let (etag, size, (now, resume_at)) = (head.etag.clone(), head.size, times);
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'arrived', etag = $2, arrived_size = $3, arrived_via = $4, arrived_at = $5,
+                        updated_at = $5, next_poll_at = null, resume_at = $6, resumes = 0, policy = null
+                    where id = $1 and status in ('requested', 'issued', 'expired')";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(etag)
+                    .bind(size)
+                    .bind(via)
+                    .bind(now)
+                    .bind(resume_at)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Arrived, done))
+}
+
+/// The bytes of this version were hashed and are right: arrived → verified. `false` when the row has moved on or knows
+/// of another version.
+pub async fn verify(
+    db: &Db,
+    id: Uuid,
+    etag: String,
+    sha256: Digest,
+    times: (Timestamp, Timestamp),
+) -> Result<bool, LedgerError> {
+    let (now, resume_at) = times;
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'verified', verified_sha256 = $3, updated_at = $4, resume_at = $5, resumes = 0
+                    where id = $1 and status = 'arrived' and etag = $2";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(etag)
+                    .bind(sha256)
+                    .bind(now)
+                    .bind(resume_at)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Verified, done))
+}
+
+/// The bytes changed under us: back to arrived with the version that is there now.
+pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timestamp) -> Result<bool, LedgerError> {
+    let (id, from, old, etag, size) = (seen.id, seen.status, seen.etag.clone(), head.etag.clone(), head.size);
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'arrived', etag = $4, arrived_size = $5, verified_sha256 = null, changes = changes + 1,
+                        updated_at = $6
+                    where id = $1 and status = $2 and etag = $3";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(from)
+                    .bind(old)
+                    .bind(etag)
+                    .bind(size)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Arrived, done))
+}
+
+/// arrived or verified → rejected. `false` when the row is no longer as it was seen.
+pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> Result<bool, LedgerError> {
+    let (id, from, etag) = (seen.id, seen.status, seen.etag.clone());
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'rejected', reason = $4, updated_at = $5, next_poll_at = null, resume_at = null,
+                        policy = null
+                    where id = $1 and status = $2 and etag = $3";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(from)
+                    .bind(etag)
+                    .bind(reason)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    if done == 1 {
+        tracing::info!(upload = %id, %reason, "rejected");
+    }
+    Ok(moved(db, id, Status::Rejected, done))
+}
+
+/// requested or issued → expired, if the policy's end is still the one that was seen.
+pub async fn expire(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, LedgerError> {
+    let (id, from, ends) = (seen.id, seen.status, seen.policy_expires_at);
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'expired', updated_at = $4, next_poll_at = null, resume_at = null, policy = null
+                    where id = $1 and status = $2 and policy_expires_at = $3";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(from)
+                    .bind(ends)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Expired, done))
+}
+
+/// requested, issued or arrived → cancelled. `false` from any other state.
+pub async fn cancel(db: &Db, id: Uuid, now: Timestamp) -> Result<bool, LedgerError> {
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update uploads
+                    set status = 'cancelled', updated_at = $2, next_poll_at = null, resume_at = null, policy = null
+                    where id = $1 and status in ('requested', 'issued', 'arrived')";
+                Ok(sql!(tx.on(), c => sqlx::query(query).bind(id).bind(now).execute(c).await?.rows_affected()))
+            })
+        })
+        .await?;
+    Ok(moved(db, id, Status::Cancelled, done))
+}
+
+/// The one place that tells of a move: to those who wait and to the counters.
+pub(super) fn moved(db: &Db, id: Uuid, to: Status, rows: u64) -> bool {
+    if rows == 0 {
+        return false;
+    }
+    tracing::debug!(upload = %id, %to, "moved");
+    if to.is_final() {
+        metrics::counter!("longshore_uploads_total", "outcome" => to.as_str()).increment(1);
+    }
+    db.moves().announce(id);
+    true
+}
+
+/// The upload; `None` when there is none of that id.
+pub async fn find(db: &Db, id: Uuid) -> Result<Option<Upload>, LedgerError> {
+    let query = "select * from uploads where id = $1";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
+}
+
+/// The upload whose file entry has or will have that id.
+pub async fn find_by_file(db: &Db, file: Uuid) -> Result<Option<Upload>, LedgerError> {
+    let query = "select * from uploads where file_id = $1";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(file).fetch_optional(c).await)?)
+}
+
+/// The upload that stands under a client's own id.
+pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<Upload>, LedgerError> {
+    let query = "select *
+        from uploads
+        where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
+}
+
+/// Which uploads of an org to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only in this state.
+    pub status: Option<Status>,
+    /// Only for this kind of target.
+    pub target: Option<TargetKind>,
+    /// Only for this number.
+    pub number: Option<String>,
+}
+
+/// A page of an org's uploads, newest first, and how many there are in all.
+pub async fn list(
+    db: &Db,
+    org: Uuid,
+    filter: &Filter,
+    limit: i64,
+    offset: i64,
+) -> Result<(Vec<Upload>, i64), LedgerError> {
+    let rows = "select *
+        from uploads
+        where org_id = $1
+          and ($2 is null or status = $2)
+          and ($3 is null or target_kind = $3)
+          and ($4 is null or target_number = $4)
+        order by id desc
+        limit $5 offset $6";
+    let rows = sql!(db.reader(), c => sqlx::query_as(rows)
+        .bind(org)
+        .bind(filter.status)
+        .bind(filter.target)
+        .bind(filter.number.as_deref())
+        .bind(limit)
+        .bind(offset)
+        .fetch_all(c)
+        .await)?;
+    let count = "select count(*)
+        from uploads
+        where org_id = $1
+          and ($2 is null or status = $2)
+          and ($3 is null or target_kind = $3)
+          and ($4 is null or target_number = $4)";
+    let count = sql!(db.reader(), c => sqlx::query_scalar(count)
+        .bind(org)
+        .bind(filter.status)
+        .bind(filter.target)
+        .bind(filter.number.as_deref())
+        .fetch_one(c)
+        .await)?;
+    Ok((rows, count))
+}
+
+/// Issued uploads whose object should be looked for by now, most overdue first.
+pub async fn due_for_poll(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
+    let query = "select * from uploads where next_poll_at <= $1 order by next_poll_at limit $2";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
+}
+
+/// Sets when each of these is looked for next: ten minutes after it was issued, once more when its policy has ended, and
+/// then no more (`expire_uploads` has the last look).
+pub async fn polled(db: &Db, seen: Vec<Upload>, now: Timestamp) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            for row in seen {
+                let query = "update uploads set next_poll_at = $2 where id = $1 and next_poll_at <= $3";
+                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(next_poll(&row, now)).bind(now).execute(c).await)?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+fn next_poll(row: &Upload, now: Timestamp) -> Option<Timestamp> {
+    let second = row.updated_at + SECOND_POLL;
+    let last = row.policy_expires_at.map(|end| end + Duration::from_secs(1));
+    [Some(second), last].into_iter().flatten().filter(|&at| at > now).min()
+}
+
+/// Uploads whose policy ended before `before` and for which nothing came, longest ago first.
+pub async fn due_to_expire(db: &Db, before: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
+    let query = "select *
+        from uploads
+        where status in ('requested', 'issued') and policy_expires_at < $1
+        order by policy_expires_at
+        limit $2";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(before).bind(limit).fetch_all(c).await)?)
+}
+
+/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them.
+pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
+    let query = "select *
+        from uploads u
+        where u.resume_at <= $1
+          and not exists (select 1 from dead_letters d where d.subject = u.id)
+        order by u.resume_at
+        limit $2";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
+}
+
+/// Notes that their jobs were put on again; the next time comes after twice the wait.
+pub async fn resumed(db: &Db, seen: Vec<Upload>, base: Duration, now: Timestamp) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            for row in seen {
+                let wait = base * (1 << (row.resumes + 1).clamp(0, 10));
+                let query = "update uploads set resume_at = $2, resumes = resumes + 1 where id = $1 and status = $3";
+                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(now + wait).bind(row.status).execute(c).await)?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// How many uploads stand in an open state, and when the oldest of them was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Open {
+    /// The state.
+    pub status: Status,
+    /// How many.
+    pub count: i64,
+    /// The oldest.
+    pub oldest: Timestamp,
+}
+
+/// The open uploads by state; a state in which none stands is missing.
+pub async fn open(db: &Db) -> Result<Vec<Open>, LedgerError> {
+    let query = "select status, count(*) as count, min(created_at) as oldest
+        from uploads
+        where status in ('requested', 'issued', 'arrived', 'verified')
+        group by status";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
+}

@@ -26,6 +26,17 @@ impl Delta {
         Self { files: 1, bytes: size, unique_files: unique, unique_bytes: size * unique }
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            bytes: self.bytes + other.bytes,
+            unique_files: self.unique_files + other.unique_files,
+            unique_bytes: self.unique_bytes + other.unique_bytes,
+        }
+    }
+
     /// What must be added to `other` to reach this.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {

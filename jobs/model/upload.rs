@@ -114,18 +114,21 @@ pub struct Upload {
     pub reason: Option<Reason>,
     /// As the client named it.
     pub filename: String,
-    /// Bytes as declared, or, once arrived, as found; `None` before both.
+    /// Bytes as declared; `None` when the client did not say.
     pub size: Option<i64>,
+    /// Bytes of the object that arrived.
+    pub arrived_size: Option<i64>,
     /// The media type as declared or guessed from the name.
     pub content_type: Option<String>,
-    /// The digest as declared; once verified, as computed.
+    /// The digest as declared; `None` when the client did not say.
     pub sha256: Option<Digest>,
+    /// The digest as computed from the object; `None` until it is verified.
+    pub verified_sha256: Option<Digest>,
     /// Order or style; `None` when it is for neither.
     pub target_kind: Option<TargetKind>,
     /// The target's number; set exactly when the kind is.
     pub target_number: Option<String>,
     /// The client's own id.
-    #[sqlx(rename = "client_ref")]
     pub client_ref: Option<String>,
     /// The client's own JSON object, as text.
     pub metadata: Option<String>,
@@ -137,8 +140,6 @@ pub struct Upload {
     pub policy_expires_at: Option<Timestamp>,
     /// The version of the object that arrived.
     pub etag: Option<String>,
-    /// S3's per-key order of events; `None` where the server sends none.
-    pub sequencer: Option<String>,
     /// Who told of the arrival.
     pub arrived_via: Option<ArrivedVia>,
     /// How often the object changed under us.
@@ -147,6 +148,10 @@ pub struct Upload {
     pub file_id: Uuid,
     /// Whether the org already had the bytes; `None` until that is known.
     pub deduplicated: Option<bool>,
+    /// When its job is put on again if it has not moved by then; `None` while it waits for the client or is final.
+    pub resume_at: Option<Timestamp>,
+    /// How often its job was put on again since it last moved.
+    pub resumes: i64,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it last moved.
@@ -162,10 +167,16 @@ impl Upload {
         Some(Target { kind: self.target_kind?, number: self.target_number.clone()? })
     }
 
-    /// The size that the client declared; `None` once something arrived.
+    /// Bytes as found, or else as declared.
     #[must_use]
-    pub fn declared_size(&self) -> Option<i64> {
-        self.size.filter(|_| self.arrived_at.is_none())
+    pub fn known_size(&self) -> Option<i64> {
+        self.arrived_size.or(self.size)
+    }
+
+    /// The digest as computed, or else as declared.
+    #[must_use]
+    pub fn known_sha256(&self) -> Option<Digest> {
+        self.verified_sha256.or(self.sha256)
     }
 }
 
@@ -183,11 +194,21 @@ mod tests {
     #[test]
     fn only_the_drawn_moves_are_legal() {
         let drawn = [
-            "requested→issued", "requested→arrived", "requested→expired", "requested→cancelled",
-            "issued→arrived", "issued→expired", "issued→cancelled",
-            "arrived→verified", "arrived→rejected", "arrived→cancelled",
-            "verified→done", "verified→rejected", "verified→arrived",
-            "expired→arrived", "expired→issued",
+            "requested→issued",
+            "requested→arrived",
+            "requested→expired",
+            "requested→cancelled",
+            "issued→arrived",
+            "issued→expired",
+            "issued→cancelled",
+            "arrived→verified",
+            "arrived→rejected",
+            "arrived→cancelled",
+            "verified→done",
+            "verified→rejected",
+            "verified→arrived",
+            "expired→arrived",
+            "expired→issued",
         ];
         for from in Status::ALL {
             for to in Status::ALL {
