@@ -49,3 +49,52 @@ async fn expire(ctx: &Context, upload: &Upload) -> Result<(), JobError> {
     ctx.queue.push(vec![NewJob::of(&arrival, Lane::Bulk, ctx.now())]).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Status;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn an_upload_expires_after_its_policy_and_the_grace() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+
+        world.clock.advance(Duration::from_secs(900 + 3599));
+        ExpireUploads {}.run(&world.ctx).await.unwrap();
+        assert_eq!(world.upload(upload.id).await.status, Status::Issued);
+
+        world.clock.advance(Duration::from_secs(2));
+        ExpireUploads {}.run(&world.ctx).await.unwrap();
+        assert_eq!(world.upload(upload.id).await.status, Status::Expired);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_nobody_told_of_arrive_instead_of_expiring() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+        world.bucket.land(&upload.object_key, b"silent");
+
+        world.clock.advance(Duration::from_secs(5000));
+        ExpireUploads {}.run(&world.ctx).await.unwrap();
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.status, Status::Done);
+    }
+
+    #[tokio::test]
+    async fn a_renewed_policy_is_not_expired_by_its_former_end() {
+        let world = World::new().await;
+        let seen = world.issued().await;
+        let now = world.ctx.now();
+        uploads::renew(&world.ctx.db, seen.id, now + Duration::from_secs(9000), now, now).await.unwrap();
+
+        world.clock.advance(Duration::from_secs(5000));
+        let expired = uploads::expire(&world.ctx.db, &seen, world.ctx.now()).await.unwrap();
+
+        assert!(!expired);
+    }
+}

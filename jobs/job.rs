@@ -428,3 +428,64 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("with something that is no text")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{How, Misbehave, World};
+
+    async fn verdict(how: How, attempt: u32) -> Verdict {
+        let world = World::new().await;
+        let job = Misbehave { id: Uuid::now_v7(), how };
+        perform(&world.ctx, &delivery("misbehave", serde_json::to_string(&job).unwrap(), attempt)).await
+    }
+
+    fn delivery(kind: &str, payload: String, attempt: u32) -> Delivery {
+        let due = Timestamp::from_millis(0);
+        Delivery { kind: kind.to_owned(), subject: Uuid::nil(), payload, attempt, max_attempts: 3, due }
+    }
+
+    #[tokio::test]
+    async fn failures_panics_and_time_outs_are_tried_again() {
+        for (how, expected) in [(How::Fail, "it failed"), (How::Panic, "it fell over"), (How::Hang, "longer than 20ms")] {
+            let Verdict::Retried { error, .. } = verdict(how, 1).await else { panic!("{how:?} was not retried") };
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_attempt_ends_in_death() {
+        for how in [How::Fail, How::Panic, How::Hang] {
+            assert!(matches!(verdict(how, 3).await, Verdict::Dead { reason: "attempts", .. }), "{how:?}");
+        }
+        assert!(matches!(verdict(How::GiveUp, 1).await, Verdict::Dead { reason: "gave_up", .. }));
+    }
+
+    #[tokio::test]
+    async fn too_early_uses_no_attempt_however_often() {
+        assert!(matches!(verdict(How::Snooze, 3).await, Verdict::Snoozed { .. }));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_dead_at_once() {
+        let world = World::new().await;
+        let garbage = perform(&world.ctx, &delivery("misbehave", "{\"id\": 7}".to_owned(), 1)).await;
+        assert!(matches!(garbage, Verdict::Dead { reason: "undecodable", .. }));
+        let stranger = perform(&world.ctx, &delivery("from_the_future", "{}".to_owned(), 1)).await;
+        assert!(matches!(stranger, Verdict::Dead { reason: "unknown_kind", .. }));
+    }
+
+    #[test]
+    fn backoff_doubles_with_a_jitter_and_ends_at_an_hour() {
+        for (attempt, base) in [(1, 500), (2, 1000), (5, 8000), (14, 4_096_000), (40, 4_096_000)] {
+            let wait = u64::try_from(backoff(attempt).as_millis()).unwrap();
+            assert!((base * 3 / 4..=base * 5 / 4).contains(&wait), "attempt {attempt}: {wait}");
+        }
+    }
+
+    #[test]
+    fn causes_are_told_in_one_line_and_once() {
+        let error = QueueError { count: 2, source: "disk full".into() };
+        assert_eq!(with_causes(&error), "push 2 jobs onto the queue: disk full");
+    }
+}

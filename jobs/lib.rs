@@ -31,6 +31,8 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
+#[cfg(test)]
+mod crash_tests;
 pub mod expire_uploads;
 pub mod fold_reports;
 pub mod issue_policy;

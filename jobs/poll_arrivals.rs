@@ -55,3 +55,48 @@ async fn look(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, BucketEr
     let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
     Ok(found.map(|_| NewJob::of(&arrival, Lane::Bulk, ctx.now())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Status;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn an_upload_whose_notice_was_lost_is_found() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+        world.bucket.land(&upload.object_key, b"unannounced");
+
+        world.ctx.push(&PollArrivals {}).await.unwrap();
+        world.drain().await;
+        assert_eq!(world.upload(upload.id).await.status, Status::Issued, "a minute has not passed");
+
+        world.clock.advance(Duration::from_secs(61));
+        world.ctx.push(&PollArrivals {}).await.unwrap();
+        world.drain().await;
+
+        let upload = world.upload(upload.id).await;
+        assert_eq!((upload.status, upload.arrived_via), (Status::Done, Some(ArrivedVia::Poll)));
+    }
+
+    #[tokio::test]
+    async fn looks_come_after_one_minute_ten_minutes_and_the_policys_end() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+
+        let mut looks = Vec::new();
+        for second in 0..2000 {
+            world.clock.advance(Duration::from_secs(1));
+            let due = uploads::due_for_poll(&world.ctx.db, world.ctx.now(), 10).await.unwrap();
+            if due.iter().any(|row| row.id == upload.id) {
+                looks.push(second + 1);
+                PollArrivals {}.run(&world.ctx).await.unwrap();
+            }
+        }
+
+        assert_eq!(looks, [60, 600, 901]);
+    }
+}

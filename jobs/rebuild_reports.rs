@@ -58,3 +58,24 @@ async fn rebuild_each(ctx: &Context) -> Result<End, JobError> {
     ctx.queue.push(rebuilds).await?;
     Ok(End::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn a_report_that_drifted_is_mended() {
+        let world = World::new().await;
+        world.uploaded(b"counted").await;
+        world.report().await;
+        let wrong = Delta { files: 5, bytes: -3, unique_files: 1, unique_bytes: 0 };
+        reports::mend(&world.ctx.db, world.org, wrong, world.ctx.now()).await.unwrap();
+
+        world.ctx.push(&RebuildReports { org: None }).await.unwrap();
+        world.drain().await;
+
+        let report = world.report().await;
+        assert_eq!((report.files, report.bytes, report.unique_files, report.unique_bytes), (1, 7, 1, 7));
+    }
+}

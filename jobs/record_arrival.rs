@@ -34,16 +34,22 @@ impl Job for RecordArrival {
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
         let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+            count(self.via, "unknown_key");
             return Ok(End::Moot);
         };
         match upload.status {
             Status::Requested | Status::Issued | Status::Expired => arrive(ctx, &upload, self.via).await,
             Status::Arrived => {
+                count(self.via, "duplicate");
                 ctx.push(&VerifyUpload { upload: upload.id }).await?;
                 Ok(End::Moot)
             }
-            Status::Verified => Ok(End::Moot),
+            Status::Verified => {
+                count(self.via, "duplicate");
+                Ok(End::Moot)
+            }
             Status::Done | Status::Rejected | Status::Cancelled => {
+                count(self.via, "stale");
                 ctx.bucket.delete(&[upload.object_key]).await?;
                 Ok(End::Moot)
             }
@@ -53,14 +59,99 @@ impl Job for RecordArrival {
 
 async fn arrive(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, JobError> {
     let Some(head) = ctx.bucket.head(&upload.object_key).await? else {
+        count(via, "stale");
         return Ok(End::Moot);
     };
     let now = ctx.now();
     if !uploads::arrive(&ctx.db, upload.id, &head, via, (now, now + ctx.limits.resume_after)).await? {
+        count(via, "duplicate");
         return Ok(End::Moot);
     }
+    count(via, "applied");
     let lag: Duration = now.since(head.modified_at);
     metrics::histogram!("longshore_completion_lag_seconds", "source" => via.as_str()).record(lag.as_secs_f64());
     ctx.push(&VerifyUpload { upload: upload.id }).await?;
     Ok(End::Done)
+}
+
+fn count(via: ArrivedVia, disposition: &'static str) {
+    metrics::counter!("longshore_notices_total", "source" => via.as_str(), "disposition" => disposition).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::files;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn second_notice_changes_nothing() {
+        let world = World::new().await;
+        let done = world.uploaded(b"bytes").await;
+        assert_eq!(done.status, Status::Done);
+
+        world.notice(&done).await;
+        world.drain().await;
+
+        let after = world.upload(done.id).await;
+        assert_eq!((after.status, after.updated_at), (Status::Done, done.updated_at));
+        assert_eq!(world.entries_of(b"bytes").await, 1);
+        assert_eq!(world.report().await.files, 1);
+    }
+
+    #[tokio::test]
+    async fn a_notice_may_be_faster_than_the_policy() {
+        let world = World::new().await;
+        let row = world.requested();
+        uploads::insert(&world.ctx.db, vec![row.clone()]).await.unwrap();
+        world.bucket.land(&row.object_key, b"early");
+
+        world.notice(&row).await;
+        world.drain().await;
+
+        assert_eq!(world.upload(row.id).await.status, Status::Done);
+    }
+
+    #[tokio::test]
+    async fn a_callback_proves_nothing_while_the_object_is_not_there() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+
+        world.ctx.push(&RecordArrival { upload: upload.id, via: ArrivedVia::Callback }).await.unwrap();
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.status, Status::Issued);
+    }
+
+    #[tokio::test]
+    async fn bytes_replayed_onto_a_finished_upload_are_removed() {
+        let world = World::new().await;
+        let done = world.uploaded(b"first").await;
+        world.bucket.land(&done.object_key, b"replayed");
+
+        world.notice(&done).await;
+        world.drain().await;
+
+        assert!(world.staged_keys().is_empty());
+        let file = files::find(&world.ctx.db, done.file_id).await.unwrap().unwrap();
+        assert_eq!(file.sha256, crate::model::Digest::of(b"first"));
+    }
+
+    #[tokio::test]
+    async fn late_bytes_revive_an_expired_upload() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+        world.clock.advance(Duration::from_secs(10_000));
+        world.ctx.push(&crate::expire_uploads::ExpireUploads {}).await.unwrap();
+        world.drain().await;
+        assert_eq!(world.upload(upload.id).await.status, Status::Expired);
+
+        world.bucket.land(&upload.object_key, b"late");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.status, Status::Done);
+    }
 }

@@ -52,3 +52,39 @@ fn next_job(row: &Upload, now: Timestamp) -> Option<NewJob> {
         Status::Done | Status::Rejected | Status::Expired | Status::Cancelled => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn a_row_whose_job_was_lost_gets_it_again_and_later_each_time() {
+        let world = World::new().await;
+        let row = world.requested();
+        uploads::insert(&world.ctx.db, vec![row.clone()]).await.unwrap();
+
+        let mut resumed_at = Vec::new();
+        for second in 1..=500 {
+            world.clock.advance(Duration::from_secs(1));
+            if ResumeStalled {}.run(&world.ctx).await.unwrap() == End::Done {
+                resumed_at.push(second);
+                assert_eq!(world.queue.waiting(), ["issue_policy"]);
+                world.queue.forget();
+            }
+        }
+
+        assert_eq!(resumed_at, [60, 180, 420]);
+        assert_eq!(world.upload(row.id).await.resumes, 3);
+    }
+
+    #[tokio::test]
+    async fn an_issued_upload_waits_for_its_client_alone() {
+        let world = World::new().await;
+        world.issued().await;
+        world.clock.advance(Duration::from_secs(800));
+        assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Moot);
+    }
+}

@@ -153,3 +153,100 @@ async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<E
 fn count(size: i64, outcome: &'static str) {
     metrics::counter!("longshore_upload_bytes_total", "outcome" => outcome).increment(u64::try_from(size).unwrap_or(0));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::uploads;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn same_bytes_twice_are_two_entries_and_one_blob() {
+        let world = World::new().await;
+
+        let first = world.uploaded(b"same").await;
+        let second = world.uploaded(b"same").await;
+
+        assert_eq!((first.deduplicated, second.deduplicated), (Some(false), Some(true)));
+        assert_eq!(world.entries_of(b"same").await, 2);
+        assert_eq!((world.blob_keys().len(), world.staged_keys().len()), (1, 0));
+        let report = world.report().await;
+        assert_eq!((report.files, report.bytes, report.unique_files, report.unique_bytes), (2, 8, 1, 4));
+    }
+
+    #[tokio::test]
+    async fn two_stores_at_once_leave_one_blob_and_no_copy() {
+        let world = World::new().await;
+        let (one, two) = (verified(&world, b"twins").await, verified(&world, b"twins").await);
+
+        let job = |upload: &Upload| StoreFile { upload: upload.id }.run(&world.ctx);
+        let (first, second) = tokio::join!(job(&one), job(&two));
+
+        assert_eq!((first.unwrap(), second.unwrap()), (End::Done, End::Done));
+        assert_eq!((world.blob_keys().len(), world.staged_keys().len()), (1, 0));
+        assert_eq!(world.report().await.unique_files, 1);
+    }
+
+    #[tokio::test]
+    async fn the_same_upload_stored_twice_at_once_is_stored_once() {
+        let world = World::new().await;
+        let upload = verified(&world, b"once").await;
+
+        let job = || StoreFile { upload: upload.id }.run(&world.ctx);
+        let (first, second) = tokio::join!(job(), job());
+
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!((world.blob_keys().len(), world.staged_keys().len()), (1, 0));
+        assert_eq!(world.report().await.files, 1);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_change_after_they_were_verified_are_verified_anew() {
+        let world = World::new().await;
+        let upload = verified(&world, b"checked").await;
+
+        world.bucket.land(&upload.object_key, b"swapped");
+        world.drain().await;
+
+        let upload = world.upload(upload.id).await;
+        assert_eq!((upload.status, upload.verified_sha256), (Status::Done, Some(Digest::of(b"swapped"))));
+        assert_eq!((world.entries_of(b"checked").await, world.entries_of(b"swapped").await), (0, 1));
+        assert_eq!(world.blob_keys().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_blob_whose_object_is_gone_is_restored_from_the_next_upload() {
+        let world = World::new().await;
+        world.uploaded(b"precious").await;
+        world.ctx.bucket.delete(&world.blob_keys()).await.unwrap();
+
+        let again = world.uploaded(b"precious").await;
+
+        assert_eq!(again.status, Status::Done);
+        let blob = blobs::find(&world.ctx.db, world.org, Digest::of(b"precious")).await.unwrap().unwrap();
+        assert_eq!((world.blob_keys(), blob.refs), (vec![blob.object_key], 2));
+    }
+
+    #[tokio::test]
+    async fn known_bytes_need_no_upload() {
+        let world = World::new().await;
+        world.uploaded(b"known").await;
+
+        let row = world.requested();
+        let stored = files::store_known(&world.ctx.db, row, Digest::of(b"known"), world.ctx.now()).await.unwrap().unwrap();
+
+        assert_eq!((stored.status, stored.deduplicated), (Status::Done, Some(true)));
+        let report = world.report().await;
+        assert_eq!((report.files, report.unique_files), (2, 1));
+    }
+
+    /// An upload that is verified and not stored yet.
+    async fn verified(world: &World, bytes: &[u8]) -> Upload {
+        let upload = world.issued().await;
+        world.bucket.land(&upload.object_key, bytes);
+        let via = crate::model::upload::ArrivedVia::Notice;
+        crate::record_arrival::RecordArrival { upload: upload.id, via }.run(&world.ctx).await.unwrap();
+        crate::verify_upload::VerifyUpload { upload: upload.id }.run(&world.ctx).await.unwrap();
+        uploads::find(&world.ctx.db, upload.id).await.unwrap().unwrap()
+    }
+}

@@ -85,3 +85,31 @@ async fn fate(ctx: &Context, object: &ObjectHead) -> Result<Fate, JobError> {
         Some(Status::Done | Status::Rejected | Status::Cancelled) | None => Fate::Goes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn only_old_objects_that_no_open_upload_needs_are_removed() {
+        let world = World::new().await;
+        let open = world.issued().await;
+        let done = world.uploaded(b"done").await;
+        let unknown = keys::staging(world.org, Uuid::now_v7());
+        for key in [&open.object_key, &done.object_key, &unknown] {
+            world.bucket.land(key, b"left behind");
+        }
+
+        SweepBucket {}.run(&world.ctx).await.unwrap();
+        assert_eq!(world.staged_keys().len(), 3, "all are young");
+
+        world.clock.advance(Duration::from_secs(25 * 3600));
+        SweepBucket {}.run(&world.ctx).await.unwrap();
+
+        assert_eq!(world.staged_keys(), [open.object_key]);
+        assert_eq!(world.blob_keys().len(), 1);
+    }
+}

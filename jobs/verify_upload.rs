@@ -211,3 +211,103 @@ async fn hash_stream(
     }
     Ok((Digest::finish(hasher), total))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn other_bytes_than_declared_are_rejected_and_removed() {
+        let world = World::new().await;
+        let upload = world.issue(Upload { sha256: Some(Digest::of(b"promised")), ..world.requested() }).await;
+
+        world.bucket.land(&upload.object_key, b"delivery");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        let upload = world.upload(upload.id).await;
+        assert_eq!((upload.status, upload.reason), (Status::Rejected, Some(Reason::DigestMismatch)));
+        assert!(world.bucket.keys().is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_size_than_declared_is_rejected_without_reading() {
+        let world = World::new().await;
+        let upload = world.issue(Upload { size: Some(3), ..world.requested() }).await;
+
+        world.bucket.land(&upload.object_key, b"four");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.reason, Some(Reason::SizeMismatch));
+    }
+
+    #[tokio::test]
+    async fn an_object_over_the_limit_is_rejected() {
+        let mut world = World::new().await;
+        world.ctx.limits.max_size = 4;
+        let upload = world.issued().await;
+
+        world.bucket.land(&upload.object_key, b"five!");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.reason, Some(Reason::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn no_bytes_at_all_are_a_file() {
+        let world = World::new().await;
+        let upload = world.uploaded(b"").await;
+        assert_eq!((upload.status, upload.known_sha256()), (Status::Done, Some(Digest::of(b""))));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_vanishes_before_it_is_read_is_missing() {
+        let world = World::new().await;
+        let upload = arrived(&world, b"gone").await;
+
+        world.ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await.unwrap();
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.reason, Some(Reason::ObjectMissing));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_change_before_they_are_read_are_read_anew() {
+        let world = World::new().await;
+        let upload = arrived(&world, b"first").await;
+
+        world.bucket.land(&upload.object_key, b"second");
+        world.drain().await;
+
+        let upload = world.upload(upload.id).await;
+        assert_eq!((upload.status, upload.changes), (Status::Done, 1));
+        assert_eq!(upload.verified_sha256, Some(Digest::of(b"second")));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_keep_changing_are_rejected() {
+        let world = World::new().await;
+        let upload = arrived(&world, b"0").await;
+        let job = VerifyUpload { upload: upload.id };
+
+        for round in 1..=MAX_CHANGES + 1 {
+            world.bucket.land(&upload.object_key, round.to_string().as_bytes());
+            assert_eq!(job.clone().run(&world.ctx).await.unwrap(), End::Done);
+        }
+
+        let upload = world.upload(upload.id).await;
+        assert_eq!((upload.status, upload.reason), (Status::Rejected, Some(Reason::ObjectChanged)));
+    }
+
+    /// An upload whose arrival is recorded and whose bytes nobody has read yet.
+    async fn arrived(world: &World, bytes: &[u8]) -> Upload {
+        let upload = world.issued().await;
+        world.bucket.land(&upload.object_key, bytes);
+        let via = crate::model::upload::ArrivedVia::Notice;
+        crate::record_arrival::RecordArrival { upload: upload.id, via }.run(&world.ctx).await.unwrap();
+        world.upload(upload.id).await
+    }
+}

@@ -9,15 +9,26 @@ pub async fn last_tick(db: &Db, name: &str) -> Result<Option<Timestamp>, LedgerE
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(name).fetch_optional(c).await)?)
 }
 
-/// Moves the last tick forward to `tick`. `false` when somebody else has moved it that far.
-pub async fn claim_tick(db: &Db, name: &'static str, tick: Timestamp) -> Result<bool, LedgerError> {
+/// Moves the last tick from `seen` to `tick`. `false` when somebody else has moved it since.
+pub async fn claim_tick(
+    db: &Db,
+    name: &'static str,
+    seen: Option<Timestamp>,
+    tick: Timestamp,
+) -> Result<bool, LedgerError> {
+    let query = match seen {
+        Some(_) => "update schedules set last_tick = $2 where name = $1 and last_tick = $3",
+        None => "insert into schedules (name, last_tick) select $1, $2 where $3 is null on conflict do nothing",
+    };
     db.write_one(move |mut tx| {
         Box::pin(async move {
-            let query = "insert into schedules (name, last_tick)
-                values ($1, $2)
-                on conflict (name) do update set last_tick = excluded.last_tick
-                where schedules.last_tick < excluded.last_tick";
-            let done = sql!(tx.on(), c => sqlx::query(query).bind(name).bind(tick).execute(c).await?.rows_affected());
+            let done = sql!(tx.on(), c => sqlx::query(query)
+                .bind(name)
+                .bind(tick)
+                .bind(seen)
+                .execute(c)
+                .await?
+                .rows_affected());
             Ok(done == 1)
         })
     })

@@ -1,0 +1,166 @@
+//! A crash between any two steps of the pipeline does no harm: one test that crashes at each of them in turn.
+//!
+//! The steps are the calls to bucket and queue; a crash comes just before or just after one. From then on nothing has any
+//! effect, until everything starts again with an empty queue: what was lost, the scheduled jobs must put back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::expire_uploads::ExpireUploads;
+use crate::job::{Context, NewJob};
+use crate::model::policy::{PolicyTerms, PostPolicy};
+use crate::model::{Digest, Status};
+use crate::outside::{
+    Body, Bucket, BucketAddress, BucketError, Chunks, Listing, ObjectHead, Queue, QueueError, Stored,
+};
+use crate::poll_arrivals::PollArrivals;
+use crate::resume_stalled::ResumeStalled;
+use crate::sweep_bucket::SweepBucket;
+use crate::testkit::World;
+
+/// Counts steps and decides when the process is dead.
+struct Fate {
+    step: AtomicUsize,
+    crash_at: usize,
+    /// Whether the step of the crash still takes effect.
+    after: bool,
+    dead: AtomicBool,
+}
+
+impl Fate {
+    /// `Some(effect)`: this step is the crash or lies behind it; `effect` tells whether it still happens.
+    fn strikes(&self) -> Option<bool> {
+        if self.dead.load(Ordering::SeqCst) {
+            return Some(false);
+        }
+        if self.step.fetch_add(1, Ordering::SeqCst) != self.crash_at {
+            return None;
+        }
+        self.dead.store(true, Ordering::SeqCst);
+        Some(self.after)
+    }
+}
+
+struct Mortal<T: ?Sized> {
+    inner: Arc<T>,
+    fate: Arc<Fate>,
+}
+
+impl<T: ?Sized> Mortal<T> {
+    async fn step<R>(&self, work: impl Future<Output = Result<R, BucketError>> + Send) -> Result<R, BucketError> {
+        match self.fate.strikes() {
+            None => work.await,
+            Some(effect) => {
+                if effect {
+                    work.await?;
+                }
+                Err(BucketError::Failed { op: "step", source: "the process is dead".into() })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for Mortal<dyn Bucket> {
+    async fn sign(&self, terms: PolicyTerms) -> Result<PostPolicy, BucketError> {
+        self.step(self.inner.sign(terms)).await
+    }
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
+        self.step(self.inner.head(key)).await
+    }
+    async fn read(&self, head: &ObjectHead) -> Result<Body, BucketError> {
+        self.step(self.inner.read(head)).await
+    }
+    async fn put(&self, key: &str, kind: Option<&str>, bytes: Chunks<'_>) -> Result<Stored, BucketError> {
+        self.step(self.inner.put(key, kind, bytes)).await
+    }
+    async fn copy(&self, from: &ObjectHead, to: &str) -> Result<Option<Digest>, BucketError> {
+        self.step(self.inner.copy(from, to)).await
+    }
+    async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
+        self.step(self.inner.delete(keys)).await
+    }
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
+        self.step(self.inner.list(prefix, after)).await
+    }
+    async fn presign_get(&self, key: &str, name: &str, life: Duration) -> Result<String, BucketError> {
+        self.step(self.inner.presign_get(key, name, life)).await
+    }
+    fn address(&self) -> BucketAddress {
+        self.inner.address()
+    }
+}
+
+#[async_trait]
+impl Queue for Mortal<dyn Queue> {
+    async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
+        let dead = || QueueError { count: 1, source: "the process is dead".into() };
+        match self.fate.strikes() {
+            None => self.inner.push(jobs).await,
+            Some(true) => {
+                self.inner.push(jobs).await?;
+                Err(dead())
+            }
+            Some(false) => Err(dead()),
+        }
+    }
+}
+
+/// Two uploads of the same bytes, with a crash at the given step. Returns whether the crash came at all.
+async fn survives(crash_at: usize, after: bool, forgetful: bool) -> bool {
+    let world = World::new().await;
+    let (one, two) = (world.issued().await, world.issued().await);
+    for upload in [&one, &two] {
+        world.bucket.land(&upload.object_key, b"the same bytes");
+        world.notice(upload).await;
+    }
+    let fate = Arc::new(Fate { step: AtomicUsize::new(0), crash_at, after, dead: AtomicBool::new(false) });
+    let doomed = Context {
+        bucket: Arc::new(Mortal { inner: Arc::clone(&world.ctx.bucket), fate: Arc::clone(&fate) }),
+        queue: Arc::new(Mortal { inner: Arc::clone(&world.ctx.queue), fate: Arc::clone(&fate) }),
+        ..world.ctx.clone()
+    };
+    world.queue.drain(&doomed).await;
+
+    if forgetful {
+        world.queue.forget();
+    }
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_secs(700));
+        for push in [world.ctx.push(&PollArrivals {}).await, world.ctx.push(&ResumeStalled {}).await] {
+            push.expect("the new process lives");
+        }
+        world.drain().await;
+    }
+    world.clock.advance(Duration::from_secs(100_000));
+    world.ctx.push(&ExpireUploads {}).await.expect("the new process lives");
+    world.ctx.push(&SweepBucket {}).await.expect("the new process lives");
+    world.drain().await;
+
+    let case = format!("crash at step {crash_at}, after: {after}, queue lost: {forgetful}");
+    for upload in [&one, &two] {
+        assert_eq!(world.upload(upload.id).await.status, Status::Done, "{case}");
+    }
+    assert_eq!(world.entries_of(b"the same bytes").await, 2, "{case}");
+    assert_eq!(world.staged_keys().len(), 0, "{case}");
+    let report = world.report().await;
+    assert_eq!((report.files, report.unique_files), (2, 1), "{case}");
+    // A copy that lost its process is a blob object without a row; those are swept by a later job, never referred to.
+    assert!(world.blob_keys().len() <= 2, "{case}");
+    assert!(world.queue.dead().is_empty(), "{case}");
+    fate.dead.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn a_crash_between_any_two_steps_does_no_harm() {
+    for (after, forgetful) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        while survives(step, after, forgetful).await {
+            step += 1;
+        }
+        assert!(step >= 12, "only {step} steps were crashed at");
+    }
+}

@@ -1,0 +1,157 @@
+//! A whole pipeline in one process: a ledger in a temporary folder, bucket and queue in memory, a clock cranked by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{HandClock, MemoryBucket, MemoryQueue};
+use crate::issue_policy::IssuePolicy;
+use crate::job::{Context, Limits, Verdict};
+use crate::ledger::{Db, files, orgs, reports, uploads};
+use crate::model::report::Delta;
+use crate::model::{Digest, Status, Timestamp, Upload, keys};
+use crate::outside::{Bucket, Queue};
+
+/// Everything a job needs, and the handles by which a test turns it.
+pub struct World {
+    /// What jobs get.
+    pub ctx: Context,
+    /// The bucket behind the context.
+    pub bucket: Arc<MemoryBucket>,
+    /// The queue behind the context.
+    pub queue: Arc<MemoryQueue>,
+    /// The clock behind the context.
+    pub clock: Arc<HandClock>,
+    /// An org.
+    pub org: Uuid,
+    _folder: TempDir,
+}
+
+impl World {
+    /// A world with one org and nothing in it.
+    pub async fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.expect("a ledger");
+        let (bucket, queue) = (Arc::new(MemoryBucket::default()), Arc::new(MemoryQueue::default()));
+        let clock = Arc::new(HandClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let org = orgs::create(&db, "acme".to_owned(), Timestamp::from_millis(0)).await.expect("an org").id;
+        let ctx = Context {
+            db,
+            bucket: Arc::clone(&bucket) as Arc<dyn Bucket>,
+            queue: Arc::clone(&queue) as Arc<dyn Queue>,
+            clock: Arc::clone(&clock) as Arc<dyn crate::outside::Clock>,
+            limits: Limits::default(),
+        };
+        Self { ctx, bucket, queue, clock, org, _folder: folder }
+    }
+
+    /// A row as a door would write it, before it is inserted.
+    #[must_use]
+    pub fn requested(&self) -> Upload {
+        let (id, now) = (Uuid::now_v7(), self.ctx.clock.now());
+        Upload {
+            id,
+            org_id: self.org,
+            user_id: Uuid::nil(),
+            status: Status::Requested,
+            reason: None,
+            filename: "MyPicture.jpg".to_owned(),
+            size: None,
+            arrived_size: None,
+            content_type: None,
+            sha256: None,
+            verified_sha256: None,
+            target_kind: None,
+            target_number: None,
+            client_ref: None,
+            metadata: None,
+            object_key: keys::staging(self.org, id),
+            policy: None,
+            policy_expires_at: Some(now + self.ctx.limits.policy_life),
+            etag: None,
+            arrived_via: None,
+            changes: 0,
+            file_id: Uuid::now_v7(),
+            deduplicated: None,
+            resume_at: Some(now + self.ctx.limits.resume_after),
+            resumes: 0,
+            created_at: now,
+            updated_at: now,
+            arrived_at: None,
+        }
+    }
+
+    /// Inserts the row and has its policy signed.
+    pub async fn issue(&self, row: Upload) -> Upload {
+        let id = row.id;
+        uploads::insert(&self.ctx.db, vec![row]).await.expect("a new row");
+        self.ctx.push(&IssuePolicy { upload: id }).await.expect("a queue");
+        self.drain().await;
+        self.upload(id).await
+    }
+
+    /// An issued upload that declares nothing.
+    pub async fn issued(&self) -> Upload {
+        self.issue(self.requested()).await
+    }
+
+    /// An upload of these bytes, all the way through.
+    pub async fn uploaded(&self, bytes: &[u8]) -> Upload {
+        let upload = self.issued().await;
+        self.bucket.land(&upload.object_key, bytes);
+        self.notice(&upload).await;
+        self.drain().await;
+        self.upload(upload.id).await
+    }
+
+    /// The bucket's notice for the upload, handed to the queue.
+    pub async fn notice(&self, upload: &Upload) {
+        let via = crate::model::upload::ArrivedVia::Notice;
+        self.ctx.push(&crate::record_arrival::RecordArrival { upload: upload.id, via }).await.expect("a queue");
+    }
+
+    /// Runs whatever is due.
+    pub async fn drain(&self) -> Vec<(&'static str, Verdict)> {
+        self.queue.drain(&self.ctx).await
+    }
+
+    /// Turns the clock on and runs whatever has become due.
+    pub async fn after(&self, wait: Duration) -> Vec<(&'static str, Verdict)> {
+        self.clock.advance(wait);
+        self.drain().await
+    }
+
+    /// The row as it is now.
+    pub async fn upload(&self, id: Uuid) -> Upload {
+        uploads::find(&self.ctx.db, id).await.expect("a ledger").expect("the upload is there")
+    }
+
+    /// The org's blobs in the bucket.
+    #[must_use]
+    pub fn blob_keys(&self) -> Vec<String> {
+        self.bucket.keys().into_iter().filter(|key| key.starts_with(keys::BLOBS)).collect()
+    }
+
+    /// What lies in staging.
+    #[must_use]
+    pub fn staged_keys(&self) -> Vec<String> {
+        self.bucket.keys().into_iter().filter(|key| key.starts_with(keys::STAGING)).collect()
+    }
+
+    /// The org's report, after folding, which must equal a recount.
+    pub async fn report(&self) -> Delta {
+        self.ctx.push(&crate::fold_reports::FoldReports { org: Some(self.org) }).await.expect("a queue");
+        self.drain().await;
+        let drift = reports::drift(&self.ctx.db, self.org).await.expect("a ledger");
+        assert_eq!(drift, Delta::NONE, "the report differs from a recount");
+        reports::find(&self.ctx.db, self.org).await.expect("a ledger").totals
+    }
+
+    /// How many entries of the org have these bytes.
+    pub async fn entries_of(&self, bytes: &[u8]) -> i64 {
+        let filter = files::Filter { sha256: Some(Digest::of(bytes)), ..files::Filter::default() };
+        files::count(&self.ctx.db, self.org, &filter).await.expect("a ledger")
+    }
+}

@@ -1,0 +1,86 @@
+//! What Prometheus sees: every metric described, present at zero from the start, and read from the ledger where it is a count
+//! of things.
+
+use longshore_jobs::job::Pool;
+use longshore_jobs::model::Status;
+use longshore_jobs::model::upload::ArrivedVia;
+use longshore_jobs::roster;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Upper bounds in seconds for what takes milliseconds: requests, waits, jobs.
+const SHORT: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Upper bounds in seconds for what takes as long as a notice may be late.
+const LONG: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// Makes the recorder the process's own and shows every metric at zero.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets(SHORT)?
+        .set_buckets_for_metric(Matcher::Full("longshore_completion_lag_seconds".to_owned()), LONG)?
+        .install_recorder()?;
+    describe();
+    start_at_zero();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!("longshore_http_requests_total", "Requests answered.");
+    describe_histogram!("longshore_http_request_duration_seconds", Unit::Seconds, "Time from request to answer.");
+    describe_counter!("longshore_uploads_total", "Uploads that ended, by how.");
+    describe_gauge!("longshore_uploads_open", "Uploads that have not ended, by state.");
+    describe_gauge!("longshore_upload_oldest_open_age_seconds", Unit::Seconds, "Age of the oldest upload in a state.");
+    describe_counter!("longshore_upload_bytes_total", Unit::Bytes, "Bytes of uploads that were stored.");
+    describe_histogram!("longshore_completion_lag_seconds", Unit::Seconds, "From landing in the bucket to being known.");
+    describe_counter!("longshore_jobs_enqueued_total", "Jobs pushed onto the queue.");
+    describe_counter!("longshore_jobs_finished_total", "Job runs that ended, by outcome.");
+    describe_histogram!("longshore_job_wait_seconds", Unit::Seconds, "From a job's due time to its start.");
+    describe_histogram!("longshore_job_run_seconds", Unit::Seconds, "How long a job ran.");
+    describe_gauge!("longshore_jobs_running", "Jobs that run in this process.");
+    describe_gauge!("longshore_jobs_dead", "Dead letters.");
+    describe_gauge!("longshore_queue_depth", "Jobs that wait, due or not.");
+    describe_gauge!("longshore_queue_oldest_age_seconds", Unit::Seconds, "How long the oldest due job has waited.");
+    describe_counter!("longshore_jobs_rescued_total", "Jobs taken back from workers that were lost.");
+    describe_counter!("longshore_hash_bytes_total", Unit::Bytes, "Bytes hashed.");
+    describe_gauge!("longshore_hash_seconds_total", Unit::Seconds, "Time spent hashing.");
+    describe_counter!("longshore_dedupe_bytes_saved_total", Unit::Bytes, "Bytes that were not stored again.");
+    describe_counter!("longshore_notices_total", "Notices from the bucket and what came of them.");
+    describe_gauge!("longshore_report_age_seconds", Unit::Seconds, "Age of the oldest delta that is not folded.");
+    describe_histogram!("longshore_report_fold_seconds", Unit::Seconds, "How long a fold took.");
+    describe_gauge!("longshore_report_drift_files", "By how many files the last recount differed from the report.");
+    describe_gauge!("longshore_report_drift_bytes", Unit::Bytes, "By how many bytes the last recount differed.");
+    describe_counter!("longshore_sweep_deleted_total", "Staging objects that were removed because nobody needed them.");
+    describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
+}
+
+fn start_at_zero() {
+    for status in Status::ALL.iter().filter(|status| status.is_final()) {
+        counter!("longshore_uploads_total", "outcome" => status.as_str()).absolute(0);
+    }
+    for outcome in ["done", "deduplicated"] {
+        counter!("longshore_upload_bytes_total", "outcome" => outcome).absolute(0);
+    }
+    for entry in roster::all() {
+        counter!("longshore_jobs_enqueued_total", "kind" => entry.kind).absolute(0);
+        for outcome in ["done", "moot", "snoozed", "retried", "dead"] {
+            counter!("longshore_jobs_finished_total", "kind" => entry.kind, "outcome" => outcome).absolute(0);
+        }
+    }
+    for pool in Pool::ALL {
+        gauge!("longshore_jobs_running", "pool" => pool.as_str()).set(0.0);
+        counter!("longshore_jobs_rescued_total", "pool" => pool.as_str()).absolute(0);
+    }
+    for source in ArrivedVia::ALL.iter().filter(|source| **source != ArrivedVia::Form) {
+        for disposition in ["applied", "duplicate", "stale", "unknown_key", "test_event", "malformed"] {
+            counter!("longshore_notices_total", "source" => source.as_str(), "disposition" => disposition).absolute(0);
+        }
+    }
+    for name in ["longshore_hash_bytes_total", "longshore_dedupe_bytes_saved_total", "longshore_sweep_deleted_total"] {
+        counter!(name).absolute(0);
+    }
+    for name in ["longshore_hash_seconds_total", "longshore_report_drift_files", "longshore_report_drift_bytes"] {
+        gauge!(name).set(0.0);
+    }
+    gauge!("longshore_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
