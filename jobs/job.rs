@@ -447,7 +447,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_panics_and_time_outs_are_tried_again() {
-        for (how, expected) in [(How::Fail, "it failed"), (How::Panic, "it fell over"), (How::Hang, "longer than 20ms")] {
+        for (how, expected) in [(How::Fail, "it failed"), (How::Panic, "it fell over"), (How::Hang, "longer than 20ms")]
+        {
             let Verdict::Retried { error, .. } = verdict(how, 1).await else { panic!("{how:?} was not retried") };
             assert!(error.contains(expected), "{error}");
         }

@@ -31,8 +31,6 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
-#[cfg(test)]
-mod crash_tests;
 pub mod expire_uploads;
 pub mod fold_reports;
 pub mod issue_policy;
@@ -44,3 +42,9 @@ pub mod resume_stalled;
 pub mod store_file;
 pub mod sweep_bucket;
 pub mod verify_upload;
+
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+#[cfg(test)]
+mod crash_tests;

@@ -69,7 +69,8 @@ mod tests {
         let mut resumed_at = Vec::new();
         for second in 1..=500 {
             world.clock.advance(Duration::from_secs(1));
-            if ResumeStalled {}.run(&world.ctx).await.unwrap() == End::Done {
+            let ended = ResumeStalled {}.run(&world.ctx).await.unwrap();
+            if ended == End::Done {
                 resumed_at.push(second);
                 assert_eq!(world.queue.waiting(), ["issue_policy"]);
                 world.queue.forget();

@@ -233,7 +233,8 @@ mod tests {
         world.uploaded(b"known").await;
 
         let row = world.requested();
-        let stored = files::store_known(&world.ctx.db, row, Digest::of(b"known"), world.ctx.now()).await.unwrap().unwrap();
+        let stored =
+            files::store_known(&world.ctx.db, row, Digest::of(b"known"), world.ctx.now()).await.unwrap().unwrap();
 
         assert_eq!((stored.status, stored.deduplicated), (Status::Done, Some(true)));
         let report = world.report().await;
@@ -247,6 +248,7 @@ mod tests {
         let via = crate::model::upload::ArrivedVia::Notice;
         crate::record_arrival::RecordArrival { upload: upload.id, via }.run(&world.ctx).await.unwrap();
         crate::verify_upload::VerifyUpload { upload: upload.id }.run(&world.ctx).await.unwrap();
+        world.queue.forget();
         uploads::find(&world.ctx.db, upload.id).await.unwrap().unwrap()
     }
 }
