@@ -206,6 +206,7 @@ mod tests {
         let upload = verified(&world, b"checked").await;
 
         world.bucket.land(&upload.object_key, b"swapped");
+        world.ctx.push(&StoreFile { upload: upload.id }).await.unwrap();
         world.drain().await;
 
         let upload = world.upload(upload.id).await;
