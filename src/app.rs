@@ -1,0 +1,251 @@
+//! The only wiring: what a configuration becomes, how its parts start, and in which order they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt as _;
+use longshore_jobs::job::{Context, Pool};
+use longshore_jobs::ledger::{Db, LedgerError};
+use longshore_jobs::model::org::Token;
+use longshore_jobs::model::policy::Credentials;
+use longshore_jobs::outside::{Bucket, Clock, Queue, SystemClock};
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::bucket::local::{self, LocalBucket};
+use crate::config::{BucketEngine, Config, DatabaseEngine};
+use crate::first_key::{self, FirstKeyError};
+use crate::folder::{self, DataFolder, FolderError};
+use crate::http::{self, Http, Settings};
+use crate::inbox::{Inbox, LocalInbox};
+use crate::notices;
+use crate::queue::engine::{Engine, EngineError};
+use crate::queue::sql::SqlQueue;
+use crate::queue::workers::Workers;
+use crate::schedule::{self, Schedule};
+
+/// How many events of the local bucket may wait for the notice door before posts do.
+const EVENTS: usize = 10_000;
+
+/// Which parts a process runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Roles {
+    /// Answers HTTP and receives notices.
+    pub(crate) intake: bool,
+    /// Runs the jobs of these pools.
+    pub(crate) pools: Vec<Pool>,
+    /// Ticks the schedules.
+    pub(crate) schedule: bool,
+}
+
+impl Roles {
+    /// Everything in one process.
+    pub(crate) fn all() -> Self {
+        Self { intake: true, pools: Pool::ALL.to_vec(), schedule: true }
+    }
+}
+
+/// A process that is about to serve. Its address is bound and its ledger open; nothing runs yet.
+pub(crate) struct App {
+    ctx: Context,
+    config: Config,
+    roles: Roles,
+    engine: Arc<dyn Engine>,
+    bucket: Arc<LocalBucket>,
+    events: mpsc::Receiver<String>,
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    folder: DataFolder,
+    url: String,
+    first_token: Option<Token>,
+}
+
+/// The process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The data folder is in use or cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The ledger does not open.
+    #[error("open the ledger")]
+    Ledger(#[from] LedgerError),
+    /// The address is taken or not ours.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bucket does not open.
+    #[error("open the bucket")]
+    Bucket(#[from] local::OpenError),
+    /// The queue does not answer.
+    #[error("take over the queue")]
+    Queue(#[from] EngineError),
+    /// The metrics recorder is there already.
+    #[error("start the metrics")]
+    Metrics(#[from] BuildError),
+    /// The first key could not be made.
+    #[error(transparent)]
+    FirstKey(#[from] FirstKeyError),
+    /// The public URL cannot carry the bucket's path.
+    #[error("the public URL {0} cannot be extended")]
+    Url(String),
+}
+
+/// Opens the ledger of a configuration, without serving from it.
+pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
+    let DatabaseEngine::Sqlite(path) = &config.database;
+    let folder = path.parent().unwrap_or(&config.data_dir);
+    folder::make(folder).map_err(|source| FolderError::Refused { path: folder.to_owned(), source })?;
+    Ok(Db::open_sqlite(path).await?)
+}
+
+impl App {
+    /// Takes the data folder, opens everything and binds the address.
+    pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
+        let folder = DataFolder::claim(&config.data_dir)?;
+        let db = open_ledger(&config).await?;
+        let listener = listen(config.listen).await?;
+        let bound = listener.local_addr().unwrap_or(config.listen);
+        let url = config.public_url(bound);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let first_token = first_key::make(&db, config.bootstrap_token.clone(), clock.now()).await?;
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
+        let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
+        // The data folder is ours, so whoever holds a lease is dead.
+        queue.void_leases().await?;
+        let ctx = Context {
+            db,
+            bucket: Arc::clone(&bucket) as Arc<dyn Bucket>,
+            queue: Arc::new(queue.clone()) as Arc<dyn Queue>,
+            clock,
+            limits: config.limits,
+        };
+        let engine = Arc::new(queue);
+        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics, folder, url, first_token })
+    }
+
+    /// Where it is reached; no slash at its end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The token of the first key, if this start has made it. It cannot be shown again.
+    pub(crate) fn first_token(&self) -> Option<&Token> {
+        self.first_token.as_ref()
+    }
+
+    /// What jobs get.
+    pub(crate) fn context(&self) -> &Context {
+        &self.ctx
+    }
+
+    /// Serves until `stop`, then ends in good order: no new requests, no new ticks, then the jobs, then the ledger.
+    pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
+        let limit = self.config.shutdown_limit;
+        let workers = self.start_workers().await;
+        let mut doors = Vec::new();
+        if self.roles.schedule {
+            let schedules = schedules(&self.config);
+            doors.push(tokio::spawn(schedule::run(self.ctx.clone(), schedules, stop.clone())));
+        }
+        if self.roles.intake {
+            let inbox: Arc<dyn Inbox> = Arc::new(LocalInbox::new(self.events));
+            doors.push(tokio::spawn(notices::receive(self.ctx.clone(), inbox, stop.clone())));
+            let routes = routes(&self.ctx, &self.config, &self.engine, self.bucket, self.metrics);
+            doors.push(tokio::spawn(serve(self.listener, routes, stop.clone(), limit)));
+            self.folder.announce(&self.url)?;
+        }
+        stop.cancelled().await;
+        for door in doors {
+            finish(door).await;
+        }
+        workers.shutdown(limit).await;
+        self.ctx.db.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    async fn start_workers(&self) -> Workers {
+        let slots = |pool| self.config.pools.get(&pool).copied().unwrap_or(1);
+        Workers::start(self.ctx.clone(), Arc::clone(&self.engine), slots, &self.roles.pools).await
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+async fn open_bucket(config: &Config, url: &str, events: mpsc::Sender<String>) -> Result<LocalBucket, StartError> {
+    let BucketEngine::Folder(path) = &config.bucket;
+    let public = Url::parse(&format!("{url}/bucket")).map_err(|_| StartError::Url(url.to_owned()))?;
+    let credentials = config.local_bucket.as_ref().map(|given| Credentials {
+        access_key_id: given.access_key_id.clone(),
+        secret_access_key: given.secret_access_key.reveal().to_owned(),
+        session_token: None,
+    });
+    let options = local::Options { credentials, ..local::Options::new(public) };
+    Ok(LocalBucket::open(path, options, events).await?)
+}
+
+fn schedules(config: &Config) -> Vec<Schedule> {
+    config.schedule.iter().filter_map(|(kind, cron)| Schedule::of(kind, cron.clone())).collect()
+}
+
+fn routes(
+    ctx: &Context,
+    config: &Config,
+    engine: &Arc<dyn Engine>,
+    bucket: Arc<LocalBucket>,
+    metrics: PrometheusHandle,
+) -> Router {
+    let intake = &config.intake;
+    let settings = Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body };
+    let http = Http::new(ctx.clone(), settings, metrics, vec![queue_check(engine)]);
+    http::router(http).nest("/bucket", local::router(bucket))
+}
+
+fn queue_check(engine: &Arc<dyn Engine>) -> http::operations::Check {
+    let engine = Arc::clone(engine);
+    http::operations::Check::helpful("queue", move || {
+        let engine = Arc::clone(&engine);
+        async move { Ok(engine.next_due(Pool::Issue).await.map(drop)?) }
+    })
+}
+
+/// Answers until `stop`, and then those who are being answered, for as long as the limit.
+async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken, limit: Duration) {
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let stopped = stop.clone();
+    let answering = axum::serve(listener, routes).with_graceful_shutdown(async move { stopped.cancelled().await });
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        ended = answering => if let Err(error) = ended {
+            tracing::error!(%error, "the listener failed");
+        },
+        () = overdue => tracing::warn!("some requests were cut off"),
+    }
+}
+
+async fn finish(door: JoinHandle<()>) {
+    if let Err(error) = door.await {
+        tracing::error!(%error, "a door has failed");
+    }
+}
