@@ -1,0 +1,70 @@
+//! What is not as it should be gets a clear error or a safe entry: never a 500, never a file outside the bucket's folder.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::server::{Server, read};
+
+async fn form(server: &Server, content_type: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    let request = server.request(Method::POST, "/api/files").header("Content-Type", content_type).body(body);
+    let (status, answer) = read(request.send().await.unwrap()).await;
+    (status.as_u16(), answer)
+}
+
+#[tokio::test]
+async fn a_body_of_ten_megabytes_of_json_is_too_large() {
+    let server = Server::start();
+    let body = json!({ "filename": "x".repeat(10_000_000) });
+    let (status, answer) = server.post("/api/uploads", body).await;
+    assert_eq!((status.as_u16(), &answer["error"]["type"]), (413, &json!("payload_too_large_error")));
+}
+
+#[tokio::test]
+async fn broken_multipart_stores_nothing() {
+    let server = Server::start();
+    let broken = "--b\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\nno end";
+    for (content_type, body) in [
+        ("multipart/form-data", broken),
+        ("multipart/form-data; boundary=", broken),
+        ("multipart/form-data; boundary=b", broken),
+        ("multipart/form-data; boundary=b", ""),
+        ("multipart/form-data; boundary=b", "--b\r\n\r\n\r\n--b--\r\n"),
+    ] {
+        let (status, answer) = form(&server, content_type, body).await;
+        assert_eq!(status, 400, "{content_type} {body:?}: {answer}");
+    }
+    let (status, _) = form(&server, "application/json", "{}").await;
+    assert_eq!(status, 415);
+    assert_eq!(server.get("/api/files").await.1["files"], json!([]));
+}
+
+#[tokio::test]
+async fn strange_names_are_safe_or_refused() {
+    let server = Server::start();
+    let long = "é".repeat(2048);
+    for name in ["../../../../etc/cron.d/evil", "..\\..\\evil.exe", "🎉.png", ".", "..", "a\tb", &long] {
+        let body = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{name}\"\r\n\r\nbytes\r\n--b--\r\n"
+        );
+        let (status, answer) = form(&server, "multipart/form-data; boundary=b", body).await;
+        assert!(status == 201 || status == 400 || status == 422, "{name:?}: {status} {answer}");
+        if status == 201 {
+            let kept = answer["files"][0]["filename"].as_str().unwrap();
+            assert!(!kept.contains(['/', '\\']) && kept != ".." && kept.len() <= 1024, "{name:?} became {kept:?}");
+        }
+    }
+    for name in ["", " ", "../up", "a/../../b", "/etc/passwd", "nul\0byte", &long] {
+        let (status, answer) = server.post("/api/uploads", json!({ "filename": name })).await;
+        assert_eq!((status.as_u16(), &answer["error"]["type"]), (422, &json!("unprocessable_error")), "{name:?}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("filename"), "{answer}");
+    }
+    only_data_beside(server.place().path());
+}
+
+/// The temporary folder holds the data folder and nothing else.
+fn only_data_beside(folder: &Path) {
+    let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["data"]);
+}

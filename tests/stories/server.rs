@@ -1,0 +1,205 @@
+//! A server of one's own: the real binary, a temporary folder, a free port, a known token.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// All scopes of the first org.
+pub const TOKEN: &str = "lsk_stories_0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A running `longshore up`. Dropping it kills the process.
+pub struct Server {
+    pub url: String,
+    process: Child,
+    place: Place,
+}
+
+/// A data folder and the settings that go with it; outlives the servers that run on it.
+pub struct Place {
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Place {
+    pub fn new(settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { folder: TempDir::new().unwrap(), settings }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program on this folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("LONGSHORE_DATA_DIR", self.data())
+            .env("LONGSHORE_BOOTSTRAP_TOKEN", TOKEN)
+            .env("LONGSHORE_LISTEN", "127.0.0.1:0")
+            .env("LONGSHORE_LOG__FILTER", "warn")
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs the program and takes what it printed; it must succeed.
+    pub fn print(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    pub fn up(self) -> Server {
+        let mut process = self.command(&["up"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        let url = loop {
+            let mut line = String::new();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended before it told its address");
+            if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+                break url.trim_end_matches('/').to_owned();
+            }
+        };
+        // Whatever it prints later must not fill the pipe.
+        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+        Server { url, process, place: self }
+    }
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Place::new(&[]).up()
+    }
+
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        Place::new(settings).up()
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// kill -9, and what it leaves behind.
+    pub fn kill(mut self) -> Place {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.into_place()
+    }
+
+    /// SIGTERM, and the wait for its end, which must be in good order.
+    pub fn terminate(mut self) -> Place {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert!(self.process.wait().unwrap().success());
+        self.into_place()
+    }
+
+    fn into_place(mut self) -> Place {
+        std::mem::replace(&mut self.place, Place { folder: TempDir::new().unwrap(), settings: Vec::new() })
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        client().request(method, format!("{}{path}", self.url)).bearer_auth(TOKEN)
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        read(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        read(self.request(Method::POST, path).json(&body).send().await.unwrap()).await
+    }
+
+    /// Asks for an upload; it must be issued or done at once.
+    pub async fn create(&self, body: Value) -> Value {
+        let (status, answer) = self.post("/api/uploads", body).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["uploads"][0].clone()
+    }
+
+    /// The upload when its status is final.
+    pub async fn settled(&self, upload: &Value) -> Value {
+        let path = format!("/api/uploads/{}", upload["id"].as_str().unwrap());
+        let request = self.request(Method::GET, &path).header("Prefer", "wait=30");
+        let (status, answer) = read(request.send().await.unwrap()).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["uploads"][0].clone()
+    }
+
+    /// A file all the way through.
+    pub async fn uploaded(&self, filename: &str, bytes: &[u8]) -> Value {
+        let upload = self.create(json!({ "filename": filename })).await;
+        assert_eq!(post_form(&upload, bytes).await, 201);
+        self.settled(&upload).await
+    }
+
+    /// The report once it counts so many files.
+    pub async fn report_of(&self, files: i64) -> Value {
+        for _ in 0..600 {
+            let (status, answer) = self.get("/api/files/report").await;
+            assert_eq!(status, 200, "{answer}");
+            if answer["files"][0]["count"] == files {
+                return answer["files"][0].clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        panic!("the report never counted {files} files: {:?}", self.get("/api/files/report").await);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+    }
+}
+
+pub fn client() -> Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+pub async fn read(response: Response) -> (StatusCode, Value) {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status} is not JSON: {text}")))
+}
+
+/// Posts the form that a policy allows, as a browser would.
+pub async fn post_form(upload: &Value, bytes: &[u8]) -> StatusCode {
+    post_form_with(upload, bytes, |_| {}).await
+}
+
+/// As [`post_form`], with the fields changed first.
+pub async fn post_form_with(upload: &Value, bytes: &[u8], change: impl FnOnce(&mut Vec<(String, String)>)) -> StatusCode {
+    let given = upload["upload"]["fields"].as_object().unwrap_or_else(|| panic!("no policy in {upload}"));
+    let mut fields: Vec<_> =
+        given.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+    change(&mut fields);
+    let form = fields.into_iter().fold(reqwest::multipart::Form::new(), |form, (name, value)| form.text(name, value));
+    let file = reqwest::multipart::Part::bytes(bytes.to_vec()).file_name("file");
+    let url = upload["upload"]["url"].as_str().unwrap();
+    client().post(url).multipart(form.part("file", file)).send().await.unwrap().status()
+}
