@@ -32,7 +32,8 @@ impl Job for IssuePolicy {
             return Ok(End::Moot);
         };
         let policy = ctx.bucket.sign(terms(ctx, &upload)).await?;
-        let issued = uploads::issue(&ctx.db, upload.id, policy, ctx.now()).await?;
+        let now = ctx.now();
+        let issued = uploads::issue(&ctx.db, upload.id, policy, now + ctx.limits.first_poll, now).await?;
         Ok(if issued { End::Done } else { End::Moot })
     }
 }

@@ -62,6 +62,8 @@ pub struct Limits {
     pub resume_after: Duration,
     /// How old a staging object that nobody needs must be before it is removed.
     pub sweep_min_age: Duration,
+    /// How long after its policy an upload without a notice is looked for in the bucket the first time.
+    pub first_poll: Duration,
 }
 
 impl Default for Limits {
@@ -72,6 +74,7 @@ impl Default for Limits {
             expiry_grace: Duration::from_secs(3600),
             resume_after: Duration::from_secs(60),
             sweep_min_age: Duration::from_secs(24 * 3600),
+            first_poll: Duration::from_secs(60),
         }
     }
 }
@@ -202,6 +205,12 @@ impl NewJob {
         Some(Self { kind, pool, max_attempts, subject, payload, lane, due })
     }
 
+    /// This job and an earlier push of the same one as one job: the earlier due time, the better lane, this payload.
+    #[must_use]
+    pub fn joined_to(self, earlier: &Self) -> Self {
+        Self { lane: self.lane.min(earlier.lane), due: self.due.min(earlier.due), ..self }
+    }
+
     /// Its name on the roster.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -289,6 +298,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What becomes of a job whose attempt has failed: another one later, or death when there are none left.
+    #[must_use]
+    pub fn failed(attempt: u32, max_attempts: u32, now: Timestamp, error: String) -> Self {
+        if attempt >= max_attempts {
+            return Self::Dead { reason: "attempts", error };
+        }
+        Self::Retried { at: now + backoff(attempt), error }
+    }
+
     /// One word for metrics and logs.
     #[must_use]
     pub const fn outcome(&self) -> &'static str {
@@ -382,10 +400,7 @@ fn judge(ctx: &Context, entry: &Entry, delivery: &Delivery, ended: Ended) -> Ver
         Ok(Err(panic)) => format!("panicked: {}", panic_text(&*panic)),
         Err(_) => format!("took longer than {:?}", entry.time_limit),
     };
-    if delivery.attempt >= delivery.max_attempts {
-        return Verdict::Dead { reason: "attempts", error };
-    }
-    Verdict::Retried { at: ctx.now() + backoff(delivery.attempt), error }
+    Verdict::failed(delivery.attempt, delivery.max_attempts, ctx.now(), error)
 }
 
 fn conclude(delivery: &Delivery, kind: &'static str, verdict: Verdict) -> Verdict {

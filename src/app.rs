@@ -1,6 +1,7 @@
 //! The only wiring: what a configuration becomes, how its parts start, and in which order they end.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use axum::Router;
 use axum::serve::ListenerExt as _;
 use longshore_jobs::job::{Context, Pool};
 use longshore_jobs::ledger::{Db, LedgerError};
-use longshore_jobs::model::org::Token;
 use longshore_jobs::model::policy::Credentials;
 use longshore_jobs::outside::{Bucket, Clock, Queue, SystemClock};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
@@ -19,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::bucket::local::{self, LocalBucket};
-use crate::config::{BucketEngine, Config, DatabaseEngine};
-use crate::first_key::{self, FirstKeyError};
+use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine};
 use crate::folder::{self, DataFolder, FolderError};
 use crate::http::{self, Http, Settings};
 use crate::inbox::{Inbox, LocalInbox};
@@ -59,11 +58,10 @@ pub(crate) struct App {
     engine: Arc<dyn Engine>,
     bucket: Arc<LocalBucket>,
     events: mpsc::Receiver<String>,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     metrics: PrometheusHandle,
     folder: DataFolder,
     url: String,
-    first_token: Option<Token>,
 }
 
 /// The process cannot start.
@@ -93,9 +91,6 @@ pub(crate) enum StartError {
     /// The metrics recorder is there already.
     #[error("start the metrics")]
     Metrics(#[from] BuildError),
-    /// The first key could not be made.
-    #[error(transparent)]
-    FirstKey(#[from] FirstKeyError),
     /// The public URL cannot carry the bucket's path.
     #[error("the public URL {0} cannot be extended")]
     Url(String),
@@ -104,8 +99,10 @@ pub(crate) enum StartError {
 /// Opens the ledger of a configuration, without serving from it.
 pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
     let DatabaseEngine::Sqlite(path) = &config.database;
-    let folder = path.parent().unwrap_or(&config.data_dir);
-    folder::make(folder).map_err(|source| FolderError::Refused { path: folder.to_owned(), source })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for folder in [&config.data_dir, folder] {
+        folder::make(folder).map_err(|source| FolderError::Refused { path: folder.to_owned(), source })?;
+    }
     Ok(Db::open_sqlite(path).await?)
 }
 
@@ -114,11 +111,10 @@ impl App {
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let folder = DataFolder::claim(&config.data_dir)?;
         let db = open_ledger(&config).await?;
-        let listener = listen(config.listen).await?;
-        let bound = listener.local_addr().unwrap_or(config.listen);
+        let listener = if roles.intake { Some(listen(config.listen).await?) } else { None };
+        let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
         let url = config.public_url(bound);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let first_token = first_key::make(&db, config.bootstrap_token.clone(), clock.now()).await?;
         let (events_in, events) = mpsc::channel(EVENTS);
         let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
         let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
@@ -132,17 +128,12 @@ impl App {
             limits: config.limits,
         };
         let engine = Arc::new(queue);
-        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics, folder, url, first_token })
+        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics, folder, url })
     }
 
     /// Where it is reached; no slash at its end.
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-
-    /// The token of the first key, if this start has made it. It cannot be shown again.
-    pub(crate) fn first_token(&self) -> Option<&Token> {
-        self.first_token.as_ref()
     }
 
     /// What jobs get.
@@ -159,11 +150,15 @@ impl App {
             let schedules = schedules(&self.config);
             doors.push(tokio::spawn(schedule::run(self.ctx.clone(), schedules, stop.clone())));
         }
-        if self.roles.intake {
+        if let Some(listener) = self.listener {
             let inbox: Arc<dyn Inbox> = Arc::new(LocalInbox::new(self.events));
-            doors.push(tokio::spawn(notices::receive(self.ctx.clone(), inbox, stop.clone())));
-            let routes = routes(&self.ctx, &self.config, &self.engine, self.bucket, self.metrics);
-            doors.push(tokio::spawn(serve(self.listener, routes, stop.clone(), limit)));
+            doors.push(match self.config.inbox {
+                InboxEngine::Local => tokio::spawn(notices::receive(self.ctx.clone(), inbox, stop.clone())),
+                InboxEngine::None => tokio::spawn(notices::discard(inbox, stop.clone())),
+            });
+            let bucket = Arc::clone(&self.bucket);
+            let routes = routes(&self.ctx, &self.config, &self.engine, bucket, self.metrics);
+            doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
             self.folder.announce(&self.url)?;
         }
         stop.cancelled().await;
@@ -171,6 +166,7 @@ impl App {
             finish(door).await;
         }
         workers.shutdown(limit).await;
+        self.bucket.close().await;
         self.ctx.db.close().await;
         tracing::info!("stopped");
         Ok(())

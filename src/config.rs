@@ -23,8 +23,8 @@ use url::Url;
 pub(crate) use effective::Effective;
 pub(crate) use engines::{BucketEngine, DatabaseEngine, InboxEngine, QueueEngine};
 use layers::Layers;
+pub(crate) use mistakes::ConfigError;
 use mistakes::Wrong;
-pub(crate) use mistakes::{ConfigError, Mistake, Source};
 
 /// The documented defaults.
 pub(crate) const DEFAULTS: &str = include_str!("../ops/longshore.toml");
@@ -84,6 +84,8 @@ pub(crate) struct Log {
     pub(crate) format: LogFormat,
     /// Directives of `tracing_subscriber::EnvFilter`; known to parse.
     pub(crate) filter: String,
+    /// Whether somebody chose the filter: then it holds for commands too that are quieter otherwise.
+    pub(crate) filter_is_chosen: bool,
 }
 
 /// For whom log lines are.
@@ -186,6 +188,11 @@ impl Config {
     }
 }
 
+/// A length of time as settings write it, for flags that take one: `250ms`, `2s`, `1h30m`, `7d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|wrong| format!("{text:?} {wrong}"))
+}
+
 /// An address to connect to for one to listen on: all addresses become this machine's own.
 fn reachable(mut bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() {
@@ -210,7 +217,7 @@ fn read_log(layers: &mut Layers) -> Log {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(Wrong::new("is not a log filter", "write for example info, or info,longshore_jobs=debug")),
     });
-    Log { format, filter }
+    Log { format, filter, filter_is_chosen: layers.is_chosen("log.filter") }
 }
 
 fn read_credentials(layers: &mut Layers) -> Option<Credentials> {
@@ -239,6 +246,7 @@ fn read_limits(layers: &mut Layers) -> Limits {
         expiry_grace: layers.read("limits.expiry_grace", units::duration),
         resume_after: layers.read("limits.resume_after", units::some_duration),
         sweep_min_age: layers.read("limits.sweep_min_age", units::duration),
+        first_poll: layers.read("limits.first_poll", units::duration),
     }
 }
 
@@ -285,6 +293,7 @@ mod tests {
         assert_eq!(config.limits.expiry_grace, Limits::default().expiry_grace);
         assert_eq!(config.limits.resume_after, Limits::default().resume_after);
         assert_eq!(config.limits.sweep_min_age, Limits::default().sweep_min_age);
+        assert_eq!(config.limits.first_poll, Limits::default().first_poll);
         assert_eq!(config.pools.len(), Pool::ALL.len());
         assert!(config.bootstrap_token.is_none() && config.local_bucket.is_none());
     }

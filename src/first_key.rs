@@ -22,11 +22,11 @@ pub(crate) enum FirstKeyError {
     },
 }
 
-/// Makes the configured token's key if it is not there; else, where there is no org at all, one of its own. Returns the token
+/// Makes the configured token's key if it is not there; else, where no lasting key was ever made, one of its own. Returns the token
 /// if its key was made now.
 pub(crate) async fn make(db: &Db, configured: Option<Token>, now: Timestamp) -> Result<Option<Token>, FirstKeyError> {
     let Some(token) = configured else {
-        if !orgs::list(db).await?.is_empty() {
+        if api_keys::any_lasting(db).await? {
             return Ok(None);
         }
         return Ok(Some(add(db, Token::random(), now).await?));

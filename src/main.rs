@@ -1,2 +1,27 @@
-//! longshore
-fn main() {}
+//! longshore: takes in uploads at high volume.
+//!
+//! One binary. [`cli`] reads the command line, [`app`] wires the parts, and the parts are: three doors ([`http`], [`notices`],
+//! [`schedule`]), the [`queue`] with its workers, the [`bucket`], and the pipeline itself, which is the crate
+//! [`longshore_jobs`] and knows nothing of all this.
+
+mod app;
+mod bucket;
+mod cli;
+mod client;
+mod config;
+mod first_key;
+mod folder;
+mod http;
+mod inbox;
+mod metrics;
+mod notices;
+mod queue;
+mod schedule;
+mod shutdown;
+mod telemetry;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

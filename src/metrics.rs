@@ -32,7 +32,11 @@ fn describe() {
     describe_gauge!("longshore_uploads_open", "Uploads that have not ended, by state.");
     describe_gauge!("longshore_upload_oldest_open_age_seconds", Unit::Seconds, "Age of the oldest upload in a state.");
     describe_counter!("longshore_upload_bytes_total", Unit::Bytes, "Bytes of uploads that were stored.");
-    describe_histogram!("longshore_completion_lag_seconds", Unit::Seconds, "From landing in the bucket to being known.");
+    describe_histogram!(
+        "longshore_completion_lag_seconds",
+        Unit::Seconds,
+        "From landing in the bucket to being known."
+    );
     describe_counter!("longshore_jobs_enqueued_total", "Jobs pushed onto the queue.");
     describe_counter!("longshore_jobs_finished_total", "Job runs that ended, by outcome.");
     describe_histogram!("longshore_job_wait_seconds", Unit::Seconds, "From a job's due time to its start.");

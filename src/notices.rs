@@ -42,6 +42,13 @@ pub async fn receive(ctx: Context, inbox: Arc<dyn Inbox>, stop: CancellationToke
     }
 }
 
+/// Takes notices and does nothing with them, until it is stopped: for those who chose to do without.
+pub async fn discard(inbox: Arc<dyn Inbox>, stop: CancellationToken) {
+    while let Some(Ok(Some(messages))) = stop.run_until_cancelled(inbox.receive()).await {
+        tracing::debug!(messages = messages.len(), "notices are discarded");
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum TakeError {
     #[error(transparent)]

@@ -12,9 +12,11 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
 }
 
 async fn listen(stop: CancellationToken, mut interrupt: Signal, mut terminate: Signal) {
-    let mut next = async || tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     };
     next().await;
     tracing::info!("stopping; a second signal ends at once");

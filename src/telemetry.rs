@@ -12,9 +12,20 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat};
 
+/// Whether a command runs until it is stopped and tells of its work, or is over soon and has a result to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// As the filter says.
+    Service,
+    /// Warnings and errors, unless somebody chose a filter.
+    Command,
+}
+
 /// Starts logging. A second call does nothing, so that tests may call it too.
-pub(crate) fn start(log: &Log) {
-    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+pub(crate) fn start(log: &Log, talk: Talk) {
+    let quiet = talk == Talk::Command && !log.filter_is_chosen;
+    let directives = if quiet { "warn" } else { &log.filter };
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).finish().try_init(),

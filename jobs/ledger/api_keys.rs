@@ -50,6 +50,12 @@ pub async fn list(db: &Db, org: Uuid) -> Result<Vec<ApiKey>, LedgerError> {
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).fetch_all(c).await)?)
 }
 
+/// Whether a key without an end was ever made, revoked or not.
+pub async fn any_lasting(db: &Db) -> Result<bool, LedgerError> {
+    let query = "select exists (select 1 from api_keys where expires_at is null)";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).fetch_one(c).await)?)
+}
+
 /// Takes a key back for good. `false` when there is no such key or it was taken back before.
 pub async fn revoke(db: &Db, key: String, now: Timestamp) -> Result<bool, LedgerError> {
     db.write_one(move |mut tx| {

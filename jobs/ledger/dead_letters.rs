@@ -1,1 +1,312 @@
-//! STUB
+//! Dead letters: jobs that no attempt will cure, kept with their error until an operator retries or discards them.
+//!
+//! They live in the ledger wherever the queue lives. There is at most one per kind and subject: a later death takes the
+//! place of an earlier one, under a new id.
+
+use uuid::Uuid;
+
+use super::{Db, LedgerError, Tx};
+use crate::job::{Lane, NewJob, Pool};
+use crate::model::Timestamp;
+use crate::outside::{Queue, QueueError};
+
+/// How many letters one [`retry`] takes at most.
+const RETRIED_AT_ONCE: i64 = 10_000;
+
+/// A job that died.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeadLetter {
+    /// Of this death, not of the job.
+    pub id: Uuid,
+    /// The job's name; perhaps not on this program's roster.
+    pub kind: String,
+    /// What it was about.
+    pub subject: Uuid,
+    /// Who ran it.
+    pub pool: Pool,
+    /// Who went first.
+    pub lane: Lane,
+    /// Its payload as JSON.
+    pub payload: String,
+    /// How many attempts it had.
+    pub attempts: i64,
+    /// How many workers died while they ran it.
+    pub crashes: i64,
+    /// One word: `attempts`, `gave_up`, `undecodable`, `unknown_kind`, `crashed`.
+    pub reason: String,
+    /// What went wrong last, with its causes.
+    pub error: String,
+    /// When.
+    pub died_at: Timestamp,
+}
+
+/// Which letters are meant: those that match every field that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// [`DeadLetter::id`].
+    pub id: Option<Uuid>,
+    /// [`DeadLetter::pool`].
+    pub pool: Option<Pool>,
+    /// [`DeadLetter::kind`].
+    pub kind: Option<String>,
+    /// [`DeadLetter::reason`].
+    pub reason: Option<String>,
+    /// [`DeadLetter::subject`].
+    pub subject: Option<Uuid>,
+}
+
+impl Filter {
+    /// The one letter with this id.
+    #[must_use]
+    pub fn by_id(id: Uuid) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+}
+
+/// What came of a [`retry`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Letters that are jobs again.
+    pub put_on: usize,
+    /// Letters that stay, because this program knows no such job.
+    pub unknown: usize,
+}
+
+/// A retry broke off; what was not put on is still a letter.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// The letters could not be read or removed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The jobs could not be put on.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// The condition for a [`Filter`], whose fields are `$1` to `$5`.
+macro_rules! matching {
+    () => {
+        "where ($1 is null or id = $1)
+            and ($2 is null or pool = $2)
+            and ($3 is null or kind = $3)
+            and ($4 is null or reason = $4)
+            and ($5 is null or subject = $5)"
+    };
+}
+
+/// Keeps a letter, in the transaction that removes its job.
+pub async fn insert(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<(), LedgerError> {
+    let query = "insert into dead_letters
+            (id, kind, subject, pool, lane, payload, attempts, crashes, reason, error, died_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        on conflict (kind, subject) do update set
+            id = excluded.id,
+            pool = excluded.pool,
+            lane = excluded.lane,
+            payload = excluded.payload,
+            attempts = excluded.attempts,
+            crashes = excluded.crashes,
+            reason = excluded.reason,
+            error = excluded.error,
+            died_at = excluded.died_at";
+    sql!(tx.on(), c => sqlx::query(query)
+        .bind(letter.id)
+        .bind(&letter.kind)
+        .bind(letter.subject)
+        .bind(letter.pool)
+        .bind(letter.lane)
+        .bind(&letter.payload)
+        .bind(letter.attempts)
+        .bind(letter.crashes)
+        .bind(&letter.reason)
+        .bind(&letter.error)
+        .bind(letter.died_at)
+        .execute(c)
+        .await?);
+    Ok(())
+}
+
+/// The letters that match, the latest first.
+pub async fn list(db: &Db, filter: &Filter, limit: i64) -> Result<Vec<DeadLetter>, LedgerError> {
+    let query = concat!(
+        "select id, kind, subject, pool, lane, payload, attempts, crashes, reason, error, died_at
+        from dead_letters ",
+        matching!(),
+        " order by died_at desc, id desc
+        limit $6"
+    );
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(filter.id)
+        .bind(filter.pool)
+        .bind(&filter.kind)
+        .bind(&filter.reason)
+        .bind(filter.subject)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?)
+}
+
+/// The letter with this id; `None` when there is none, or no longer.
+pub async fn find(db: &Db, id: Uuid) -> Result<Option<DeadLetter>, LedgerError> {
+    Ok(list(db, &Filter::by_id(id), 1).await?.pop())
+}
+
+/// Removes the letters that match, and says how many there were.
+pub async fn discard(db: &Db, filter: Filter) -> Result<u64, LedgerError> {
+    let query = concat!("delete from dead_letters ", matching!());
+    db.write_one(move |mut tx| {
+        Box::pin(async move {
+            Ok(sql!(tx.on(), c => sqlx::query(query)
+                .bind(filter.id)
+                .bind(filter.pool)
+                .bind(filter.kind)
+                .bind(filter.reason)
+                .bind(filter.subject)
+                .execute(c)
+                .await?
+                .rows_affected()))
+        })
+    })
+    .await
+}
+
+/// Makes the letters that match jobs again, with all their attempts, at most 10,000 in one go.
+///
+/// The jobs are put on before the letters are removed: after a crash in between both are there, and a second retry joins the
+/// jobs that wait. One that died again meanwhile has a letter with another id, which stays.
+pub async fn retry(db: &Db, queue: &dyn Queue, filter: &Filter, now: Timestamp) -> Result<Retried, RetryError> {
+    let letters = list(db, filter, RETRIED_AT_ONCE).await?;
+    let (mut jobs, mut ids, found) = (Vec::new(), Vec::new(), letters.len());
+    for letter in letters {
+        let job = NewJob::revive(&letter.kind, letter.subject, letter.payload, letter.lane, now);
+        jobs.extend(job.inspect(|_| ids.push(letter.id)));
+    }
+    let retried = Retried { put_on: jobs.len(), unknown: found - jobs.len() };
+    queue.push(jobs).await?;
+    remove(db, ids).await?;
+    Ok(retried)
+}
+
+async fn remove(db: &Db, ids: Vec<Uuid>) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            for id in ids {
+                let query = "delete from dead_letters where id = $1";
+                sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await?);
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Whether a job about this subject is dead.
+pub async fn exists_for(db: &Db, subject: Uuid) -> Result<bool, LedgerError> {
+    let query = "select exists (select 1 from dead_letters where subject = $1)";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(subject).fetch_one(c).await)?)
+}
+
+/// How many letters each pool has; pools without any are left out.
+pub async fn count_by_pool(db: &Db) -> Result<Vec<(Pool, i64)>, LedgerError> {
+    let query = "select pool, count(*) from dead_letters group by pool order by pool";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::job::Job as _;
+    use crate::noop::Noop;
+
+    #[derive(Default)]
+    struct Pushed(Mutex<Vec<NewJob>>);
+
+    #[async_trait]
+    impl Queue for Pushed {
+        async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
+            self.0.lock().unwrap().extend(jobs);
+            Ok(())
+        }
+    }
+
+    fn letter(kind: &str, reason: &str) -> DeadLetter {
+        let subject = Uuid::now_v7();
+        DeadLetter {
+            id: Uuid::now_v7(),
+            kind: kind.to_owned(),
+            subject,
+            pool: Pool::Upkeep,
+            lane: Lane::Bulk,
+            payload: serde_json::to_string(&Noop::new(subject)).unwrap(),
+            attempts: 10,
+            crashes: 0,
+            reason: reason.to_owned(),
+            error: "it was told to fail".to_owned(),
+            died_at: Timestamp::from_millis(1),
+        }
+    }
+
+    async fn ledger_with(letters: &[DeadLetter]) -> (tempfile::TempDir, Db) {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
+        let letters = letters.to_vec();
+        db.write(|mut tx| {
+            Box::pin(async move {
+                for letter in &letters {
+                    insert(&mut tx, letter).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+        (folder, db)
+    }
+
+    #[tokio::test]
+    async fn letters_are_found_by_every_field_and_discarded_by_filter() {
+        let (one, other) = (letter(Noop::KIND, "attempts"), letter("lost", "unknown_kind"));
+        let (_folder, db) = ledger_with(&[one.clone(), other.clone()]).await;
+
+        let by_kind = Filter { kind: Some("lost".to_owned()), ..Filter::default() };
+        let by_subject = Filter { subject: Some(one.subject), pool: Some(Pool::Upkeep), ..Filter::default() };
+        let by_reason = Filter { reason: Some("attempts".to_owned()), ..Filter::default() };
+        assert_eq!(list(&db, &by_kind, 9).await.unwrap(), [other.clone()]);
+        assert_eq!(list(&db, &by_subject, 9).await.unwrap(), [one.clone()]);
+        assert_eq!(list(&db, &by_reason, 9).await.unwrap(), [one.clone()]);
+        assert_eq!(find(&db, other.id).await.unwrap(), Some(other.clone()));
+        assert_eq!(count_by_pool(&db).await.unwrap(), [(Pool::Upkeep, 2)]);
+
+        assert_eq!(discard(&db, by_kind).await.unwrap(), 1);
+        assert!(!exists_for(&db, other.subject).await.unwrap());
+        assert!(exists_for(&db, one.subject).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_retried_letter_is_a_job_again_and_an_unknown_one_stays() {
+        let (one, other) = (letter(Noop::KIND, "attempts"), letter("lost", "unknown_kind"));
+        let (_folder, db) = ledger_with(&[one.clone(), other.clone()]).await;
+        let queue = Pushed::default();
+
+        let retried = retry(&db, &queue, &Filter::default(), Timestamp::from_millis(7)).await.unwrap();
+
+        assert_eq!(retried, Retried { put_on: 1, unknown: 1 });
+        let due = Timestamp::from_millis(7);
+        let expected = NewJob::revive(&one.kind, one.subject, one.payload, one.lane, due).unwrap();
+        assert_eq!(*queue.0.lock().unwrap(), [expected]);
+        assert_eq!(list(&db, &Filter::default(), 9).await.unwrap(), [other]);
+    }
+
+    #[tokio::test]
+    async fn a_second_death_takes_the_place_of_the_first() {
+        let first = letter(Noop::KIND, "attempts");
+        let second = DeadLetter { id: Uuid::now_v7(), reason: "crashed".to_owned(), ..first.clone() };
+        let (_folder, db) = ledger_with(&[first, second.clone()]).await;
+
+        assert_eq!(list(&db, &Filter::default(), 9).await.unwrap(), [second]);
+    }
+}

@@ -71,13 +71,17 @@ const LACKS_POLICY: &str = "update uploads
         updated_at = $5
     where id = $1 and (status = 'requested' or (status = 'issued' and policy is null))";
 
-/// How long after its policy was handed out the first look at the bucket comes.
-const FIRST_POLL: Duration = Duration::from_secs(60);
-/// And the second.
+/// How long after its policy was handed out the second look at the bucket comes.
 const SECOND_POLL: Duration = Duration::from_secs(600);
 
-/// requested → issued. `false` when the row has a policy or has moved on.
-pub async fn issue(db: &Db, id: Uuid, policy: PostPolicy, now: Timestamp) -> Result<bool, LedgerError> {
+/// requested → issued, to be looked for at `poll_at`. `false` when the row has a policy or has moved on.
+pub async fn issue(
+    db: &Db,
+    id: Uuid,
+    policy: PostPolicy,
+    poll_at: Timestamp,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
     let text = serde_json::to_string(&policy).expect("a policy is a map of strings");
     let done = db
         .write_one(move |mut tx| {
@@ -86,7 +90,7 @@ pub async fn issue(db: &Db, id: Uuid, policy: PostPolicy, now: Timestamp) -> Res
                     .bind(id)
                     .bind(text)
                     .bind(policy.expires_at)
-                    .bind(now + FIRST_POLL)
+                    .bind(poll_at)
                     .bind(now)
                     .execute(c)
                     .await?

@@ -1,149 +1,177 @@
-//! A bucket in memory: the same promises as a real one, as the contract shows, and hooks to play the client.
+//! A bucket in memory: as true to the contract as the real ones, and open to a test's hand.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
 
 use super::HandClock;
-use crate::model::policy::{PolicyTerms, PostPolicy};
-use crate::model::{Digest, Timestamp};
-use crate::outside::{
-    Body, Bucket, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Stored, SystemClock,
-};
+use crate::model::Digest;
+use crate::model::policy::{self, Credentials, PolicyTerms, PostPolicy};
+use crate::model::sigv4::Signer;
+use crate::outside::{Body, Bucket, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Stored};
 
-/// How many keys a page of a listing holds.
 const PAGE: usize = 1000;
+const CHUNK: usize = 64 * 1024;
 
-/// Keeps objects in a map.
+/// Holds objects until it is dropped. Signs as a real one would, with credentials that are no secret.
 pub struct MemoryBucket {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    credentials: Credentials,
+    objects: Mutex<BTreeMap<String, Object>>,
+    versions: AtomicU64,
 }
 
-#[derive(Default)]
-struct State {
-    versions: u64,
-    objects: BTreeMap<String, (ObjectHead, Bytes)>,
+#[derive(Clone)]
+struct Object {
+    head: ObjectHead,
+    bytes: Bytes,
 }
 
 impl Default for MemoryBucket {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), state: Mutex::default() }
+        Self::new(Arc::new(HandClock::default()))
     }
 }
 
 impl MemoryBucket {
-    /// A bucket whose objects are as old as this clock says.
+    /// An empty one.
     #[must_use]
-    pub fn with_clock(clock: Arc<HandClock>) -> Self {
-        Self { clock, state: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let (access_key_id, secret_access_key) = ("MEMORY".to_owned(), "no-secret".to_owned());
+        let credentials = Credentials { access_key_id, secret_access_key, session_token: None };
+        Self { clock, credentials, objects: Mutex::default(), versions: AtomicU64::new(1) }
     }
 
-    /// Puts an object as a client would, without any notice.
+    /// Puts an object there as a client's upload would.
     pub fn land(&self, key: &str, bytes: &[u8]) -> ObjectHead {
-        self.keep(key, None, Bytes::copy_from_slice(bytes))
+        self.store(key, None, Bytes::copy_from_slice(bytes))
     }
 
-    /// Every key, sorted.
+    /// The bytes at a key; `None` when there are none.
+    #[must_use]
+    pub fn bytes(&self, key: &str) -> Option<Bytes> {
+        self.objects().get(key).map(|object| object.bytes.clone())
+    }
+
+    /// All keys in order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        self.lock().objects.keys().cloned().collect()
+        self.objects().keys().cloned().collect()
     }
 
-    fn keep(&self, key: &str, content_type: Option<String>, bytes: Bytes) -> ObjectHead {
-        let modified_at: Timestamp = self.clock.now();
-        let mut state = self.lock();
-        state.versions += 1;
-        let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-        let etag = format!("v{}", state.versions);
-        let head = ObjectHead { key: key.to_owned(), size, etag, content_type, modified_at };
-        state.objects.insert(key.to_owned(), (head.clone(), bytes));
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Object>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self, key: &str, content_type: Option<&str>, bytes: Bytes) -> ObjectHead {
+        let head = ObjectHead {
+            key: key.to_owned(),
+            size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+            etag: format!("v{}", self.versions.fetch_add(1, Ordering::Relaxed)),
+            content_type: content_type.map(str::to_owned),
+            modified_at: self.clock.now(),
+        };
+        self.objects().insert(key.to_owned(), Object { head: head.clone(), bytes });
         head
     }
 
-    /// The bytes of exactly that version.
-    fn version(&self, wanted: &ObjectHead) -> Result<(ObjectHead, Bytes), BucketError> {
-        match self.lock().objects.get(&wanted.key) {
-            None => Err(BucketError::Missing { key: wanted.key.clone() }),
-            Some((head, _)) if head.etag != wanted.etag => Err(BucketError::Changed { key: wanted.key.clone() }),
-            Some(found) => Ok(found.clone()),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn version(&self, head: &ObjectHead) -> Result<Object, BucketError> {
+        let key = || head.key.clone();
+        let object = self.objects().get(&head.key).cloned().ok_or_else(|| BucketError::Missing { key: key() })?;
+        if object.head.etag == head.etag { Ok(object) } else { Err(BucketError::Changed { key: key() }) }
     }
 }
 
 #[async_trait]
 impl Bucket for MemoryBucket {
     async fn sign(&self, terms: PolicyTerms) -> Result<PostPolicy, BucketError> {
-        let fields = BTreeMap::from([("key".to_owned(), terms.key)]);
-        Ok(PostPolicy { url: "memory://bucket".to_owned(), fields, expires_at: terms.expires_at })
+        let BucketAddress { url, bucket, region, .. } = self.address();
+        let signer = Signer { credentials: &self.credentials, region: &region, now: self.clock.now() };
+        let fields = policy::sign(&terms, &bucket, &signer);
+        Ok(PostPolicy { url, fields, expires_at: terms.expires_at })
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        Ok(self.lock().objects.get(key).map(|(head, _)| head.clone()))
+        Ok(self.objects().get(key).map(|object| object.head.clone()))
     }
 
     async fn read(&self, head: &ObjectHead) -> Result<Body, BucketError> {
-        let (_, bytes) = self.version(head)?;
-        let chunks: Vec<_> = bytes.chunks(3).map(Bytes::copy_from_slice).map(Ok).collect();
+        let bytes = self.version(head)?.bytes;
+        let chunks = (0..bytes.len()).step_by(CHUNK).map(|at| bytes.slice(at..bytes.len().min(at + CHUNK)));
+        let chunks: Vec<_> = chunks.map(Ok).collect();
         Ok(Body::Stream(stream::iter(chunks).boxed()))
     }
 
-    async fn put(&self, key: &str, content_type: Option<&str>, bytes: Chunks<'_>) -> Result<Stored, BucketError> {
-        let chunks: Vec<Bytes> =
-            bytes.try_collect().await.map_err(|source| BucketError::BrokenOff { key: key.to_owned(), source })?;
-        let bytes = Bytes::from(chunks.concat());
-        let sha256 = Digest::of(&bytes);
-        Ok(Stored { head: self.keep(key, content_type.map(str::to_owned), bytes), sha256 })
+    async fn put(&self, key: &str, content_type: Option<&str>, mut bytes: Chunks<'_>) -> Result<Stored, BucketError> {
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = bytes.next().await {
+            let chunk = chunk.map_err(|source| BucketError::BrokenOff { key: key.to_owned(), source })?;
+            whole.extend_from_slice(&chunk);
+        }
+        let sha256 = Digest::of(&whole);
+        Ok(Stored { head: self.store(key, content_type, whole.freeze()), sha256 })
     }
 
     async fn copy(&self, from: &ObjectHead, to: &str) -> Result<Option<Digest>, BucketError> {
-        let (head, bytes) = self.version(from)?;
-        self.keep(to, head.content_type, bytes);
-        Ok(None)
+        let Object { head, bytes } = self.version(from)?;
+        let sha256 = Digest::of(&bytes);
+        self.store(to, head.content_type.as_deref(), bytes);
+        Ok(Some(sha256))
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
-        let mut state = self.lock();
+        let mut objects = self.objects();
         for key in keys {
-            state.objects.remove(key);
+            objects.remove(key);
         }
         Ok(())
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
-        let state = self.lock();
-        let start = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
-        let found = state.objects.range::<str, _>((start, Bound::Unbounded));
-        let mut objects: Vec<_> = found
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(PAGE + 1)
-            .map(|(_, (head, _))| head.clone())
-            .collect();
-        let more = objects.len() > PAGE;
-        objects.truncate(PAGE);
-        let next = objects.last().filter(|_| more).map(|head| head.key.clone());
-        Ok(Listing { objects, next })
+        let objects = self.objects();
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = objects.range::<str, _>((behind, Bound::Unbounded)).map(|(_, object)| &object.head);
+        let mut found = found.filter(|head| head.key.starts_with(prefix));
+        let page: Vec<_> = found.by_ref().take(PAGE).cloned().collect();
+        let next = found.next().and_then(|_| page.last()).map(|head| head.key.clone());
+        Ok(Listing { objects: page, next })
     }
 
-    async fn presign_get(&self, key: &str, _filename: &str, _life: Duration) -> Result<String, BucketError> {
-        Ok(format!("memory://bucket/{key}"))
+    async fn presign_get(&self, key: &str, _filename: &str, life: Duration) -> Result<String, BucketError> {
+        Ok(format!("{}/{key}?life={}", self.address().url, life.as_secs()))
     }
 
     fn address(&self) -> BucketAddress {
         BucketAddress {
-            url: "memory://bucket".to_owned(),
+            url: "http://bucket.test/memory".to_owned(),
             bucket: "memory".to_owned(),
-            region: "nowhere".to_owned(),
-            access_key_id: "none".to_owned(),
+            region: "local".to_owned(),
+            access_key_id: self.credentials.access_key_id.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_a_bucket() {
+        super::super::contract::bucket(&MemoryBucket::default()).await;
+    }
+
+    #[tokio::test]
+    async fn what_lands_is_there() {
+        let bucket = MemoryBucket::default();
+        let head = bucket.land("staging/a", b"bytes");
+        assert_eq!(bucket.head("staging/a").await.unwrap(), Some(head));
+        assert_eq!(bucket.bytes("staging/a").as_deref(), Some(b"bytes".as_slice()));
+        assert_eq!(bucket.keys(), ["staging/a"]);
     }
 }

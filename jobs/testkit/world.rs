@@ -34,9 +34,11 @@ impl World {
     pub async fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.expect("a ledger");
-        let clock = Arc::new(HandClock::new(Timestamp::from_millis(1_700_000_000_000)));
-        let (bucket, queue) =
-            (Arc::new(MemoryBucket::with_clock(Arc::clone(&clock))), Arc::new(MemoryQueue::default()));
+        let clock = Arc::new(HandClock::at(Timestamp::from_millis(1_700_000_000_000)));
+        let (bucket, queue) = (
+            Arc::new(MemoryBucket::new(Arc::clone(&clock) as Arc<dyn crate::outside::Clock>)),
+            Arc::new(MemoryQueue::default()),
+        );
         let org = orgs::create(&db, "acme".to_owned(), Timestamp::from_millis(0)).await.expect("an org").id;
         let ctx = Context {
             db,

@@ -2,24 +2,24 @@
 -- flags and the last tick of each schedule.
 
 create table jobs (
-    id           integer primary key autoincrement,
+    id           integer primary key,
     kind         text not null,
     subject      blob not null,
     pool         text not null,
-    lane         integer not null,            -- 0 interactive, 1 bulk
+    lane         integer not null,            -- 0 interactive, 1 bulk: the smaller goes first
     state        integer not null default 0,  -- 0 waiting, 1 claimed, 2 running
     run_at       integer not null,
     payload      text not null,
     attempts     integer not null default 0,
     max_attempts integer not null,
-    crashes      integer not null default 0,
+    crashes      integer not null default 0,  -- how often its worker died while it ran
     losses       integer not null default 0,  -- how often a lease was lost, whether it ran or not
-    again_at     integer,                     -- pushed while it ran: run once more, not before then
+    again_at     integer,                     -- pushed while it was held: run once more, not before then
     again_lane   integer,
-    token        integer,
+    token        integer,                     -- random per claim; what carries a stale one does nothing
     lease_until  integer,
     worker       text,
-    error        text,
+    error        text,                        -- of the last attempt
     created_at   integer not null,
     unique (kind, subject)
 ) strict;
@@ -32,7 +32,7 @@ create table dead_letters (
     kind       text not null,
     subject    blob not null,
     pool       text not null,
-    lane       integer not null,
+    lane       text not null check (lane in ('interactive', 'bulk')),
     payload    text not null,
     attempts   integer not null,
     crashes    integer not null,

@@ -31,6 +31,8 @@ pub(crate) enum BucketEngine {
 pub(crate) enum InboxEngine {
     /// The local bucket, in the same process.
     Local,
+    /// Nowhere: callbacks and the poller have to do.
+    None,
 }
 
 impl DatabaseEngine {
@@ -71,10 +73,11 @@ impl BucketEngine {
 
 impl InboxEngine {
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
-        if text == "local:" {
-            return Ok(Self::Local);
+        match text {
+            "local:" => Ok(Self::Local),
+            "none:" => Ok(Self::None),
+            _ => Err(refusal(text, &["sqs+https", "sqs+http", "webhook"], "write local: or none:")),
         }
-        Err(refusal(text, &["sqs+https", "sqs+http", "webhook", "none"], "write local:"))
     }
 }
 

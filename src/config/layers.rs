@@ -140,6 +140,11 @@ impl Layers {
         }
     }
 
+    /// Whether any layer above the defaults sets it.
+    pub(super) fn is_chosen(&self, path: &str) -> bool {
+        self.settings.get(path).is_some_and(|setting| setting.source != Source::Default)
+    }
+
     /// The paths that start with a prefix.
     pub(super) fn paths_below(&self, prefix: &str) -> Vec<String> {
         self.settings.keys().filter(|path| path.starts_with(prefix)).cloned().collect()

@@ -43,6 +43,12 @@ impl Wrong {
     }
 }
 
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.hint)
+    }
+}
+
 /// Everything that is wrong with a configuration, at once.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct ConfigError {
@@ -72,7 +78,7 @@ impl fmt::Display for Mistake {
         if let Some(text) = &self.text {
             write!(f, " = {text:?}")?;
         }
-        write!(f, " {}; {}", self.wrong.what, self.wrong.hint)
+        write!(f, " {}", self.wrong)
     }
 }
 

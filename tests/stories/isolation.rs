@@ -7,7 +7,10 @@ use crate::server::{Server, client, read};
 
 /// The token that `key create` printed.
 fn token_in(text: &str) -> String {
-    text.split_whitespace().find(|word| word.starts_with("lsk_")).unwrap_or_else(|| panic!("no token in {text}")).to_owned()
+    text.split_whitespace()
+        .find(|word| word.starts_with("lsk_"))
+        .unwrap_or_else(|| panic!("no token in {text}"))
+        .to_owned()
 }
 
 #[tokio::test]
@@ -28,7 +31,11 @@ async fn another_orgs_things_are_forbidden() {
     ] {
         let request = client().request(method.clone(), format!("{}{path}", server.url)).bearer_auth(&rival);
         let (status, answer) = read(request.send().await.unwrap()).await;
-        assert_eq!((status.as_u16(), &answer["error"]["type"]), (403, &json!("authorization_error")), "{method} {path}");
+        assert_eq!(
+            (status.as_u16(), &answer["error"]["type"]),
+            (403, &json!("authorization_error")),
+            "{method} {path}"
+        );
     }
     for (path, list) in [("/api/files", "files"), ("/api/uploads", "uploads")] {
         let request = client().get(format!("{}{path}", server.url)).bearer_auth(&rival);
@@ -43,7 +50,8 @@ async fn another_orgs_things_are_forbidden() {
 #[tokio::test]
 async fn a_key_does_what_its_scopes_say() {
     let server = Server::start();
-    let key = |scopes: &str| token_in(&server.place().print(&["key", "create", "--org", "default", "--scopes", scopes]));
+    let key =
+        |scopes: &str| token_in(&server.place().print(&["key", "create", "--org", "default", "--scopes", scopes]));
     let (reader, reporter) = (key("read"), key("report"));
     let asks: [(&str, Method, &str, u16); 5] = [
         (&reader, Method::POST, "/api/uploads", 403),

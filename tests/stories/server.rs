@@ -193,7 +193,11 @@ pub async fn post_form(upload: &Value, bytes: &[u8]) -> StatusCode {
 }
 
 /// As [`post_form`], with the fields changed first.
-pub async fn post_form_with(upload: &Value, bytes: &[u8], change: impl FnOnce(&mut Vec<(String, String)>)) -> StatusCode {
+pub async fn post_form_with(
+    upload: &Value,
+    bytes: &[u8],
+    change: impl FnOnce(&mut Vec<(String, String)>),
+) -> StatusCode {
     let given = upload["upload"]["fields"].as_object().unwrap_or_else(|| panic!("no policy in {upload}"));
     let mut fields: Vec<_> =
         given.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();

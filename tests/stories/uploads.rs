@@ -57,7 +57,10 @@ async fn same_bytes_twice_are_two_entries_and_counted_twice() {
     assert_eq!((&first["deduplicated"], &second["deduplicated"]), (&json!(false), &json!(true)));
     assert_ne!(first["fileId"], second["fileId"]);
     let report = server.report_of(2).await;
-    assert_eq!((&report["sizeBytes"], &report["uniqueCount"], &report["uniqueSizeBytes"]), (&json!(16), &json!(1), &json!(8)));
+    assert_eq!(
+        (&report["sizeBytes"], &report["uniqueCount"], &report["uniqueSizeBytes"]),
+        (&json!(16), &json!(1), &json!(8))
+    );
 }
 
 #[tokio::test]

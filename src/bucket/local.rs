@@ -1,0 +1,340 @@
+//! The local bucket: a folder that behaves like S3, for one machine with nothing else installed.
+//!
+//! Data files hold the bytes and an SQLite index says which object is which file ([`files`], [`index`]). Copies share a
+//! data file, so copying 5 GB costs a row. Names on the disk never come from a key. [`router`] is the HTTP side: form posts
+//! and presigned reads. The folder belongs to one process at a time, which whoever opens it sees to.
+//!
+//! ETags are derived from the content: identical bytes posted twice are the same version, as on S3.
+
+mod credentials;
+mod fault;
+mod files;
+mod form;
+mod index;
+mod object;
+mod serve;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use longshore_jobs::ledger::LedgerError;
+use longshore_jobs::model::keys::STAGING;
+use longshore_jobs::model::notice::{self, Arrival};
+use longshore_jobs::model::policy::{self, Credentials, PolicyTerms, PostPolicy};
+use longshore_jobs::model::sigv4::{Request, Signer, encode, encode_path};
+use longshore_jobs::model::{Digest, Timestamp};
+use longshore_jobs::outside::{
+    Body, Bucket, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Stored, SystemClock,
+};
+use percent_encoding::percent_decode_str;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
+use url::Url;
+
+use files::{Files, Written};
+use index::{Copied, Index, Row};
+pub(crate) use serve::router;
+
+/// The most keys that a page of a listing has.
+const PAGE: usize = 1000;
+
+/// How a local bucket presents itself.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its region, for signatures.
+    pub(crate) region: String,
+    /// Where [`router`] can be reached from outside, as `http://127.0.0.1:8080/bucket`. Presigned URLs are good for it alone.
+    pub(crate) public_url: Url,
+    /// What clients sign with; `None` for what the folder holds, made at random the first time.
+    pub(crate) credentials: Option<Credentials>,
+    /// Tells the time.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Options {
+    /// The usual name, region and clock, and the folder's own credentials.
+    pub(crate) fn new(public_url: Url) -> Self {
+        let (name, region) = ("longshore".to_owned(), "local".to_owned());
+        Self { name, region, public_url, credentials: None, clock: Arc::new(SystemClock) }
+    }
+}
+
+/// A bucket in a folder.
+pub(crate) struct LocalBucket {
+    name: String,
+    region: String,
+    public_url: Url,
+    credentials: Credentials,
+    clock: Arc<dyn Clock>,
+    files: Files,
+    index: Index,
+    events: mpsc::Sender<String>,
+}
+
+/// The folder could not be opened as a bucket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// A file or folder could not be made or read.
+    #[error("open the bucket's folder")]
+    Folder(#[from] io::Error),
+    /// The index could not be opened.
+    #[error("open the bucket's index")]
+    Index(#[from] LedgerError),
+    /// The credentials that the folder holds cannot be read.
+    #[error("read the bucket's credentials")]
+    Credentials(#[from] serde_json::Error),
+}
+
+/// The bucket itself failed: its disk, its index, or a task of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("the bucket's files failed")]
+    Files(#[from] io::Error),
+    #[error("the bucket's index failed")]
+    Index(#[from] LedgerError),
+    #[error("a task of the bucket was lost")]
+    Lost(#[from] JoinError),
+}
+
+impl StoreError {
+    fn during(op: &'static str) -> impl FnOnce(Self) -> BucketError {
+        move |source| BucketError::Failed { op, source: source.into() }
+    }
+}
+
+/// What goes with an object's bytes.
+struct Label {
+    key: String,
+    content_type: Option<String>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl LocalBucket {
+    /// Opens a folder as a bucket, made if it is not there. A notice of every object that is posted goes to `events`.
+    pub(crate) async fn open(dir: &Path, options: Options, events: mpsc::Sender<String>) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(dir)?;
+        let index = Index::open(&dir.join("index.db")).await?;
+        let (folder, given, opening) = (dir.to_owned(), options.credentials, index.opening());
+        let opened = spawn_blocking(move || {
+            let credentials = given.map_or_else(|| credentials::load_or_make(&folder), Ok)?;
+            Ok::<_, OpenError>((Files::open(&folder, opening)?, credentials))
+        });
+        let (files, credentials) = opened.await.map_err(io::Error::other)??;
+        tokio::spawn(sweep::sweep_and_log(files.clone(), index.clone()));
+        let Options { name, region, public_url, clock, .. } = options;
+        Ok(Self { name, region, public_url, credentials, clock, files, index, events })
+    }
+
+    /// Finishes what is being written and closes the index.
+    pub(crate) async fn close(&self) {
+        self.index.close().await;
+    }
+
+    fn signer(&self) -> Signer<'_> {
+        Signer { credentials: &self.credentials, region: &self.region, now: self.clock.now() }
+    }
+
+    /// The `Host` that clients send, and the path of a key, neither encoded.
+    fn place(&self, key: &str) -> (String, String) {
+        let host = self.public_url.host_str().unwrap_or_default();
+        let host = self.public_url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let base = percent_decode_str(self.public_url.path().trim_end_matches('/')).decode_utf8_lossy();
+        (host, format!("{base}/{}/{key}", self.name))
+    }
+
+    /// The URL of a key, without a signature.
+    fn url_of(&self, key: &str) -> String {
+        format!("{}/{}", self.form_url(), encode_path(key))
+    }
+
+    fn form_url(&self) -> String {
+        format!("{}/{}", self.public_url.as_str().trim_end_matches('/'), self.name)
+    }
+
+    /// Opens the data file of a version. `None` when it is not that version any more.
+    async fn open_version(&self, row: Row) -> Result<Option<File>, StoreError> {
+        let (files, name) = (self.files.clone(), row.file.clone());
+        match spawn_blocking(move || files.read(&name)).await? {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.index.find(&row.key).await? {
+                Some(now) if now.file == row.file => Err(error.into()),
+                _ => Ok(None),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a data file an object. Once begun it runs to its end, even when the caller goes away.
+    async fn record(&self, written: Written, label: Label) -> Result<Row, StoreError> {
+        let (files, index) = (self.files.clone(), self.index.clone());
+        let row = self.row(written, label);
+        let task = async move {
+            let (row, unused) = index.put(row).await?;
+            files.remove(unused.into_iter().collect()).await;
+            Ok(row)
+        };
+        tokio::spawn(task).await?
+    }
+
+    /// As [`LocalBucket::record`], and tells of it when it lies where clients put.
+    async fn record_and_tell(self: &Arc<Self>, written: Written, label: Label) -> Result<Row, StoreError> {
+        let bucket = Arc::clone(self);
+        let task = async move {
+            let row = bucket.record(written, label).await?;
+            if row.key.starts_with(STAGING) {
+                bucket.tell(&row).await;
+            }
+            Ok(row)
+        };
+        tokio::spawn(task).await?
+    }
+
+    async fn tell(&self, row: &Row) {
+        let arrival = Arrival {
+            bucket: self.name.clone(),
+            key: row.key.clone(),
+            size: Some(row.size),
+            etag: Some(row.etag.clone()),
+            sequencer: Some(row.sequencer.clone()),
+        };
+        let notice = notice::render(&arrival, &self.region, row.modified_at);
+        if self.events.send(notice).await.is_err() {
+            tracing::warn!(key = row.key, "nobody takes notices any more; the poller will find the object");
+        }
+    }
+
+    fn row(&self, written: Written, label: Label) -> Row {
+        Row {
+            key: label.key,
+            file: written.name,
+            size: written.size,
+            etag: written.sha256.to_hex(),
+            content_type: label.content_type,
+            metadata: serde_json::json!(label.metadata).to_string(),
+            sha256: written.sha256,
+            sequencer: String::new(),
+            modified_at: self.clock.now(),
+        }
+    }
+}
+
+#[async_trait]
+impl Bucket for LocalBucket {
+    async fn sign(&self, terms: PolicyTerms) -> Result<PostPolicy, BucketError> {
+        let fields = policy::sign(&terms, &self.name, &self.signer());
+        Ok(PostPolicy { url: self.form_url(), fields, expires_at: terms.expires_at })
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
+        let found = self.index.find(key).await.map_err(|error| StoreError::during("head")(error.into()))?;
+        Ok(found.map(|row| row.head()))
+    }
+
+    async fn read(&self, head: &ObjectHead) -> Result<Body, BucketError> {
+        let failed = |error: StoreError| StoreError::during("read")(error);
+        let key = || head.key.clone();
+        let row = self.index.find(&head.key).await.map_err(|error| failed(error.into()))?;
+        let row = row.ok_or_else(|| BucketError::Missing { key: key() })?;
+        if row.etag != head.etag {
+            return Err(BucketError::Changed { key: key() });
+        }
+        let file = self.open_version(row).await.map_err(failed)?;
+        Ok(Body::File(file.ok_or_else(|| BucketError::Changed { key: key() })?))
+    }
+
+    async fn put(&self, key: &str, content_type: Option<&str>, bytes: Chunks<'_>) -> Result<Stored, BucketError> {
+        let written = self.receive(key, bytes).await?;
+        let (key, content_type) = (key.to_owned(), content_type.map(str::to_owned));
+        let label = Label { key, content_type, metadata: BTreeMap::new() };
+        let row = self.record(written, label).await.map_err(StoreError::during("put"))?;
+        Ok(Stored { head: row.head(), sha256: row.sha256 })
+    }
+
+    async fn copy(&self, from: &ObjectHead, to: &str) -> Result<Option<Digest>, BucketError> {
+        let now = self.clock.now();
+        let copied = self.index.copy(from.clone(), to.to_owned(), now).await;
+        match copied.map_err(|error| StoreError::during("copy")(error.into()))? {
+            Copied::Done { sha256, unused } => {
+                self.files.remove(unused.into_iter().collect()).await;
+                Ok(Some(sha256))
+            }
+            Copied::Missing => Err(BucketError::Missing { key: from.key.clone() }),
+            Copied::Changed => Err(BucketError::Changed { key: from.key.clone() }),
+        }
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
+        let unused = self.index.delete(keys).await.map_err(|error| StoreError::during("delete")(error.into()))?;
+        self.files.remove(unused).await;
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
+        let rows = self.index.list(prefix, after.unwrap_or_default(), PAGE + 1).await;
+        let mut rows = rows.map_err(|error| StoreError::during("list")(error.into()))?;
+        let more = rows.len() > PAGE;
+        rows.truncate(PAGE);
+        let next = rows.last().filter(|_| more).map(|row| row.key.clone());
+        Ok(Listing { objects: rows.iter().map(Row::head).collect(), next })
+    }
+
+    async fn presign_get(&self, key: &str, filename: &str, life: Duration) -> Result<String, BucketError> {
+        let (host, path) = self.place(key);
+        let query = vec![("response-content-disposition".to_owned(), attachment(filename))];
+        let query = self.signer().presign(Request { method: "GET", host: &host, path: &path, query }, life);
+        Ok(format!("{}?{query}", self.url_of(key)))
+    }
+
+    fn address(&self) -> BucketAddress {
+        BucketAddress {
+            url: self.form_url(),
+            bucket: self.name.clone(),
+            region: self.region.clone(),
+            access_key_id: self.credentials.access_key_id.clone(),
+        }
+    }
+}
+
+impl LocalBucket {
+    async fn receive(&self, key: &str, mut bytes: Chunks<'_>) -> Result<Written, BucketError> {
+        let failed = |error: io::Error| StoreError::during("put")(error.into());
+        let mut incoming = self.files.receive();
+        while let Some(chunk) = bytes.next().await {
+            match chunk {
+                Ok(chunk) => incoming.push(&chunk).await.map_err(failed)?,
+                Err(source) => {
+                    incoming.abandon().await;
+                    return Err(BucketError::BrokenOff { key: key.to_owned(), source });
+                }
+            }
+        }
+        let finished = incoming.finish(|_, _| Ok::<(), std::convert::Infallible>(())).await.map_err(failed)?;
+        match finished {
+            Ok(written) => Ok(written),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// `Content-Disposition` for a file name of any letters (RFC 6266, appendix D).
+fn attachment(filename: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_graphic() && !"\"\\%".contains(letter) || letter == ' ';
+    let ascii: String = filename.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", encode(filename))
+}
+
+/// Seconds are enough for HTTP (RFC 9110, section 5.6.7).
+fn http_date(time: Timestamp) -> String {
+    time.to_utc().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}

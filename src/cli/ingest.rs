@@ -1,0 +1,228 @@
+//! `longshore ingest PATH…`
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use clap::Args;
+use longshore_jobs::ledger::{Db, api_keys};
+use longshore_jobs::model::org::{ApiKey, Scope, Scopes, Token};
+use longshore_jobs::model::target::TargetKind;
+use longshore_jobs::model::{Target, Timestamp};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::output::remark;
+use super::serve::cannot_start;
+use super::{Failure, open_ledger, say};
+use crate::app::{App, Roles};
+use crate::client::Api;
+use crate::client::ingest::{self, CONCURRENCY, IngestOptions, Progress, Summary};
+use crate::config::Config;
+use crate::{first_key, folder, metrics};
+
+#[derive(Debug, Args)]
+pub(super) struct IngestArgs {
+    /// Files and folders; links are not followed.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The server to talk to; default: the one that runs on the data folder, else one for this run alone.
+    #[arg(long, env = "LONGSHORE_SERVER", value_name = "URL")]
+    server: Option<Url>,
+    /// The token to come in with.
+    #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// What the files are for: order or style.
+    #[arg(long, requires = "number", value_name = "KIND")]
+    target: Option<TargetKind>,
+    /// The number of the order or style.
+    #[arg(long, requires = "target", value_name = "NUMBER")]
+    number: Option<String>,
+    /// How many files at once.
+    #[arg(long, default_value_t = CONCURRENCY, value_name = "N", value_parser = at_once)]
+    concurrency: usize,
+    /// A JSON object for each file, and the summary as the last line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A server to talk to.
+pub(super) struct Served {
+    /// Where, and the token.
+    pub(super) api: Api,
+    /// To be awaited when the run is over: ends a server that was brought up for it. `None` for one that runs anyway.
+    pub(super) end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+fn at_once(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "a number from 1 to 1024".to_owned())
+}
+
+pub(super) async fn run(config: Config, args: IngestArgs) -> Result<(), Failure> {
+    let target = target(&args)?;
+    let served = resolve_server(&config, &args).await?;
+    let progress = if args.json { Progress::for_machines() } else { Progress::for_people() };
+    let options = IngestOptions { paths: args.paths, target, concurrency: args.concurrency };
+    let summary = ingest::run(served.api, options, progress, stopped_by_signal()).await;
+    if let Some(end) = served.end {
+        end.await;
+    }
+    show(&summary, args.json);
+    if summary.is_complete() { Ok(()) } else { Err(Failure::told()) }
+}
+
+fn target(args: &IngestArgs) -> Result<Option<Target>, Failure> {
+    let (Some(kind), Some(number)) = (args.target, args.number.clone()) else { return Ok(None) };
+    let target = Target { kind, number };
+    match target.fault() {
+        Some(fault) => Err(Failure::usage(format!("--number {fault}"))),
+        None => Ok(Some(target)),
+    }
+}
+
+/// The server that was named, or else one that serves the data folder.
+async fn resolve_server(config: &Config, args: &IngestArgs) -> Result<Served, Failure> {
+    match (&args.server, &args.token) {
+        (Some(server), Some(token)) => named(server, token),
+        (Some(_), None) => Err(Failure::usage("--server needs a token").hint("--token T, or LONGSHORE_TOKEN")),
+        (None, token) => serve_data_folder(config, token.as_deref()).await,
+    }
+}
+
+fn named(server: &Url, token: &str) -> Result<Served, Failure> {
+    if !matches!(server.scheme(), "http" | "https") || !server.has_host() {
+        return Err(
+            Failure::usage(format!("{server} is not a server's URL")).hint("write for example http://127.0.0.1:8080")
+        );
+    }
+    Ok(Served { api: Api::new(server.clone(), token.to_owned()), end: None })
+}
+
+/// The server that runs on the same data folder, or one brought up for this run.
+async fn serve_data_folder(config: &Config, token: Option<&str>) -> Result<Served, Failure> {
+    let serving = folder::serving(&config.data_dir).map_err(|error| {
+        Failure::new(format!("the data folder {} cannot be read", config.data_dir.display())).because(&error)
+    })?;
+    let own = own_server(config, serving.map(|serving| serving.url)).await?;
+    let key = match token {
+        Some(token) => BorrowedKey::given(token),
+        None => BorrowedKey::make(own.db).await?,
+    };
+    let url = Url::parse(&own.url).map_err(|error| Failure::new(format!("{} is no URL", own.url)).because(&error))?;
+    let api = Api::new(url, key.token.clone());
+    let end = async move {
+        key.give_back().await;
+        own.end.await;
+    };
+    Ok(Served { api, end: Some(Box::pin(end)) })
+}
+
+/// A server on this machine's data folder.
+struct OwnServer {
+    url: String,
+    db: Db,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServer, Failure> {
+    match running {
+        Some(url) => {
+            let db = open_ledger(config).await?;
+            let closing = db.clone();
+            Ok(OwnServer { url, db, end: Box::pin(async move { closing.close().await }) })
+        }
+        None => bring_up(config.clone()).await,
+    }
+}
+
+/// Everything in this process, on a free port, until the run is over.
+async fn bring_up(mut config: Config) -> Result<OwnServer, Failure> {
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config.public_url = None;
+    let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
+    let app = App::open(config, Roles::all(), metrics).await.map_err(|error| cannot_start(&error))?;
+    let (url, db, stop) = (app.url().to_owned(), app.context().db.clone(), CancellationToken::new());
+    let serving = tokio::spawn(app.run(stop.clone()));
+    let end = async move {
+        stop.cancel();
+        match serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => remark(format_args!("The server of this run did not end well: {error}")),
+            Err(error) => remark(format_args!("The server of this run did not end well: {error}")),
+        }
+    };
+    Ok(OwnServer { url, db, end: Box::pin(end) })
+}
+
+/// How long a key of a run is good for if the run cannot give it back.
+const KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A token for the length of a run; where none was given, one of our own that is revoked at its end.
+struct BorrowedKey {
+    token: String,
+    made: Option<(Db, String)>,
+}
+
+impl BorrowedKey {
+    fn given(token: &str) -> Self {
+        Self { token: token.to_owned(), made: None }
+    }
+
+    async fn make(db: Db) -> Result<Self, Failure> {
+        let (token, now) = (Token::random(), Timestamp::system_now());
+        let org = first_key::first_org(&db, now).await?;
+        let key = ApiKey {
+            scopes: Scopes::of(&[Scope::Upload, Scope::Read, Scope::Report]),
+            expires_at: Some(now + KEY_LIFE),
+            ..first_key::key_row(&token, &org, "an ingest run", now)
+        };
+        api_keys::insert(&db, key).await?;
+        Ok(Self { token: token.to_string(), made: Some((db, token.key)) })
+    }
+
+    async fn give_back(self) {
+        let Some((db, key)) = self.made else { return };
+        if let Err(error) = api_keys::revoke(&db, key, Timestamp::system_now()).await {
+            remark(format_args!("The key of this run could not be revoked; it ends in seven days: {error}"));
+        }
+    }
+}
+
+/// Cancelled by the first Ctrl-C or SIGTERM.
+fn stopped_by_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = signalled().await {
+            tracing::warn!(%error, "signals cannot be listened for");
+            return;
+        }
+        remark("Stopping.");
+        stopped.cancel();
+    });
+    stop
+}
+
+#[cfg(unix)]
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signalled() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+fn show(summary: &Summary, json: bool) {
+    if json {
+        say(format_args!("{}\n", serde_json::json!({ "summary": summary })));
+    } else {
+        say(summary);
+    }
+}

@@ -1,0 +1,241 @@
+//! The routes of the API that the client uses, typed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+use longshore_jobs::model::{Digest, Status, Target};
+use reqwest::{Response, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::transport::{ApiError, Transport};
+
+/// How long an answer may take, beyond what the client asked the server to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server and the token to come in with. Cheap to clone; `Debug` hides the token.
+#[derive(Clone)]
+pub(crate) struct Api {
+    base: Url,
+    token: String,
+    pub(super) transport: Transport,
+}
+
+/// What to ask an upload for.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NewUpload<'a> {
+    /// Shown, and never a path or key.
+    pub(crate) filename: &'a str,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// The media type; `None` when the name tells none.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<&'a str>,
+    /// Of the bytes.
+    pub(crate) sha256: Digest,
+    /// Order or style.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<&'a Target>,
+    /// The client's own id: asking twice gives the same upload.
+    #[serde(rename = "ref")]
+    pub(crate) client_ref: &'a str,
+}
+
+/// An upload as the server shows it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Upload {
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// Where it stands.
+    pub(crate) status: Status,
+    /// Why it was rejected.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// The id that its file has or will have.
+    #[serde(default)]
+    pub(crate) file_id: Option<Uuid>,
+    /// Whether the org already had the bytes; `None` until that is known.
+    #[serde(default)]
+    pub(crate) deduplicated: Option<bool>,
+    /// RFC 3339 in UTC with milliseconds, so that it sorts as text.
+    #[serde(default)]
+    pub(crate) updated_at: String,
+    /// Whether its job is dead, so that nothing will happen until an operator acts.
+    #[serde(default)]
+    pub(crate) attention: bool,
+    /// The form to post; `None` when there is none yet or none is needed.
+    #[serde(default)]
+    pub(crate) upload: Option<PolicyForm>,
+}
+
+/// A signed policy.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PolicyForm {
+    /// Where to post.
+    pub(crate) url: String,
+    /// What goes before the file.
+    pub(crate) fields: BTreeMap<String, String>,
+    /// Seconds from now.
+    #[serde(default)]
+    pub(crate) expires: u64,
+}
+
+/// The org's report.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    /// Entries.
+    pub(crate) count: u64,
+    /// Megabytes of all entries.
+    pub(crate) size: f64,
+    /// Distinct contents.
+    #[serde(default)]
+    pub(crate) unique_count: u64,
+    /// Megabytes of the distinct contents.
+    #[serde(default)]
+    pub(crate) unique_size: f64,
+    /// When it was last folded; sorts as text. `None` before the first time.
+    #[serde(default)]
+    pub(crate) as_of: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Uploads {
+    uploads: Vec<Upload>,
+}
+
+#[derive(Deserialize)]
+struct Reports {
+    files: Vec<Report>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    message: String,
+    error: RefusalDetail,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RefusalDetail {
+    #[serde(rename = "type")]
+    slug: String,
+    message: String,
+}
+
+impl Api {
+    /// The server at `base`, for example `http://127.0.0.1:8080`.
+    pub(crate) fn new(mut base: Url, token: String) -> Self {
+        // Without a slash at its end, joining a path would cut off the last segment of the base.
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        Self { base, token, transport: Transport::default() }
+    }
+
+    /// Where the server is.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Asks for an upload. The flag says whether it is a new one; `false`: the server knew the `ref`.
+    pub(crate) async fn create_upload(
+        &self,
+        new: &NewUpload<'_>,
+        wait: Option<Duration>,
+    ) -> Result<(Upload, bool), ApiError> {
+        let body = serde_json::to_vec(new).expect("an upload is texts and numbers");
+        let answer = self.call(Method::POST, "api/uploads", wait, Some(body)).await?;
+        let created = answer.status().as_u16() != 200;
+        Ok((self.first_upload(answer).await?, created))
+    }
+
+    /// Where an upload stands; with `wait`, the answer comes when it is final or that time is over.
+    pub(crate) async fn upload(&self, id: Uuid, wait: Option<Duration>) -> Result<Upload, ApiError> {
+        let answer = self.call(Method::GET, &format!("api/uploads/{id}"), wait, None).await?;
+        self.first_upload(answer).await
+    }
+
+    /// Tells that the bytes are there, should the bucket's notice be late.
+    pub(crate) async fn callback(&self, id: Uuid) -> Result<(), ApiError> {
+        self.call(Method::POST, &format!("api/uploads/{id}/callback"), None, None).await?;
+        Ok(())
+    }
+
+    /// A fresh policy for an upload whose policy ran out; refused with 409 when the upload has moved on.
+    pub(crate) async fn renew_policy(&self, id: Uuid) -> Result<Upload, ApiError> {
+        let answer = self.call(Method::POST, &format!("api/uploads/{id}/policy"), None, None).await?;
+        self.first_upload(answer).await
+    }
+
+    /// The report of the token's org.
+    pub(crate) async fn report(&self) -> Result<Report, ApiError> {
+        let answer = self.call(Method::GET, "api/files/report", None, None).await?;
+        let reports: Reports = self.read(answer).await?;
+        reports.files.into_iter().next().ok_or_else(|| self.strange("the report is empty"))
+    }
+
+    async fn first_upload(&self, answer: Response) -> Result<Upload, ApiError> {
+        let uploads: Uploads = self.read(answer).await?;
+        uploads.uploads.into_iter().next().ok_or_else(|| self.strange("the answer has no upload"))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        wait: Option<Duration>,
+        json: Option<Vec<u8>>,
+    ) -> Result<Response, ApiError> {
+        let url = self.base.join(path).map_err(|error| self.strange(&error.to_string()))?;
+        let answer = self.transport.send(&url, |client| {
+            let mut request = client.request(method.clone(), url.clone()).bearer_auth(&self.token);
+            request = request.timeout(PATIENCE + wait.unwrap_or_default());
+            if let Some(wait) = wait {
+                request = request.header("prefer", format!("wait={}", wait.as_secs()));
+            }
+            if let Some(json) = &json {
+                request = request.header("content-type", "application/json").body(json.clone());
+            }
+            Ok(request)
+        });
+        let answer = answer.await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ApiError> {
+        let url = self.base.to_string();
+        let bytes = answer.bytes().await.map_err(|source| ApiError::Unreachable { url, source })?;
+        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
+    }
+
+    fn strange(&self, what: &str) -> ApiError {
+        ApiError::Strange { url: self.base.to_string(), what: what.to_owned() }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// The inner message says what to do about it, so it goes along with the outer one where they differ.
+async fn refusal(answer: Response) -> ApiError {
+    let status = answer.status();
+    let body = answer.bytes().await.unwrap_or_default();
+    let told: Refusal = serde_json::from_slice(&body).unwrap_or_default();
+    let (outer, inner) = (told.message, told.error.message);
+    let message = match (outer.is_empty(), inner.is_empty()) {
+        (true, true) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
+        (false, true) => outer,
+        (true, false) => inner,
+        (false, false) => format!("{outer}: {inner}"),
+    };
+    ApiError::Refused { status: status.as_u16(), slug: told.error.slug, message }
+}

@@ -1,0 +1,252 @@
+//! One file's way: hash, ask, post the form, wait until it is final.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use longshore_jobs::job::with_causes;
+use longshore_jobs::model::{Digest, Status, Target};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::content;
+use super::progress::Progress;
+use super::walk::Found;
+use crate::client::api::{Api, NewUpload, PolicyForm, Upload};
+use crate::client::form::{self, Content, Sent};
+use crate::client::transport::ApiError;
+
+/// How long the server may take before we tell it by a callback that the bytes are there.
+const NOTICE: Duration = Duration::from_secs(5);
+/// How long one request waits for the final state after that.
+const WAIT: Duration = Duration::from_secs(20);
+/// How long a policy may take to be signed.
+const SIGNING: Duration = Duration::from_secs(60);
+/// How long an upload may take to become final; a second more per megabyte.
+const SETTLING: Duration = Duration::from_secs(600);
+/// How often a policy is renewed before the file is given up.
+const RENEWALS: u32 = 3;
+
+/// How a file ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Outcome {
+    /// What it is called.
+    #[serde(rename = "path")]
+    pub(crate) name: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub(crate) end: End,
+    /// Bytes when it was found.
+    pub(crate) size: u64,
+    /// `None` when it could not be read.
+    pub(crate) hash: Option<Digest>,
+    /// The upload; `None` when there is none.
+    pub(crate) upload_id: Option<Uuid>,
+    /// The file entry, once there is one.
+    pub(crate) file_id: Option<Uuid>,
+    /// When its upload last moved by what this run did; empty otherwise. By the server's clock, sorts as text.
+    #[serde(skip)]
+    pub(super) moved_at: String,
+}
+
+/// What came of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(crate) enum End {
+    /// The org has new bytes.
+    Uploaded,
+    /// The org had the bytes; it has a new entry for them.
+    Duplicate,
+    /// An earlier run has uploaded this very file.
+    AlreadyThere,
+    /// It is not there.
+    Failed {
+        /// For a human.
+        reason: String,
+    },
+}
+
+/// Why a file stops short of its end.
+enum Stop {
+    /// This file alone.
+    File(String),
+    /// Every file.
+    Run(ApiError),
+}
+
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
+        if error.is_about_everything() { Self::Run(error) } else { Self::File(with_causes(&error)) }
+    }
+}
+
+/// Takes one file all the way. An error is one that no other file would escape.
+pub(super) async fn ingest(
+    api: Api,
+    target: Arc<Option<Target>>,
+    found: Found,
+    progress: Arc<Progress>,
+) -> Result<Outcome, ApiError> {
+    let end = End::Uploaded;
+    let (name, size) = (found.name.clone(), found.size);
+    let outcome = Outcome { name, end, size, hash: None, upload_id: None, file_id: None, moved_at: String::new() };
+    let mut journey = Journey { api, progress, outcome, sent: false };
+    match journey.travel(&found, target.as_ref().as_ref()).await {
+        Ok(end) => journey.outcome.end = end,
+        Err(Stop::File(reason)) => journey.outcome.end = End::Failed { reason },
+        Err(Stop::Run(error)) => return Err(error),
+    }
+    Ok(journey.outcome)
+}
+
+struct Journey {
+    api: Api,
+    progress: Arc<Progress>,
+    outcome: Outcome,
+    /// Whether this run has posted the bytes.
+    sent: bool,
+}
+
+impl Journey {
+    async fn travel(&mut self, found: &Found, target: Option<&Target>) -> Result<End, Stop> {
+        let (content, sha256) = content::read(found).await?;
+        self.outcome.hash = Some(sha256);
+        let (upload, created) = self.ask(found, &content, sha256, target).await?;
+        self.outcome.upload_id = Some(upload.id);
+        let upload = self.settle(upload, &content).await?;
+        self.outcome.file_id = upload.file_id;
+        if created || self.sent {
+            self.outcome.moved_at = upload.updated_at;
+        }
+        Ok(match (upload.deduplicated, created || self.sent) {
+            (_, false) => End::AlreadyThere,
+            (Some(true), true) => End::Duplicate,
+            (_, true) => End::Uploaded,
+        })
+    }
+
+    /// Asks for the upload until it has a policy or needs none.
+    async fn ask(
+        &self,
+        found: &Found,
+        content: &Content,
+        sha256: Digest,
+        target: Option<&Target>,
+    ) -> Result<(Upload, bool), Stop> {
+        let client_ref = content::client_ref(&found.name, sha256, target);
+        let new = NewUpload {
+            filename: &found.name,
+            size: content.size(),
+            content_type: mime_guess::from_path(&found.path).first_raw(),
+            sha256,
+            target,
+            client_ref: &client_ref,
+        };
+        let deadline = Instant::now() + SIGNING;
+        let (mut upload, created) = self.api.create_upload(&new, None).await?;
+        while upload.status == Status::Requested {
+            if upload.attention || Instant::now() >= deadline {
+                return Err(Stop::File("no policy was signed in time: does a worker run?".to_owned()));
+            }
+            // A known `ref` answers with the same upload, so asking again is how to wait for its policy.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            upload = self.api.create_upload(&new, Some(Duration::from_secs(10))).await?.0;
+        }
+        Ok((upload, created))
+    }
+
+    /// Posts the bytes where they are wanted, and again under a fresh policy where the first ran out.
+    async fn settle(&mut self, mut upload: Upload, content: &Content) -> Result<Upload, Stop> {
+        let mut renewals = 0;
+        loop {
+            let ran_out = match (upload.status, &upload.upload) {
+                (Status::Issued, Some(form)) => !self.post(form, content).await?,
+                (Status::Issued | Status::Expired, _) => true,
+                _ => false,
+            };
+            if !ran_out {
+                upload = self.wait(upload, content.size()).await?;
+            }
+            match upload.status {
+                Status::Done => return Ok(upload),
+                Status::Issued | Status::Expired if renewals < RENEWALS => upload = self.renew(&upload).await?,
+                Status::Rejected => return Err(Stop::File(rejection(&upload))),
+                other => return Err(Stop::File(format!("the upload ended {other}"))),
+            }
+            renewals += 1;
+        }
+    }
+
+    /// `false` when the bucket refused because the policy ran out.
+    async fn post(&mut self, policy: &PolicyForm, content: &Content) -> Result<bool, Stop> {
+        let ends = Instant::now() + Duration::from_secs(policy.expires);
+        let progress = Arc::clone(&self.progress);
+        let counted = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let sent = move |sent| match sent {
+            Sent::More(bytes) => {
+                counted.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+                progress.sent(bytes);
+            }
+            Sent::Again => progress.unsent(counted.swap(0, std::sync::atomic::Ordering::Relaxed)),
+        };
+        match form::post(&self.api.transport, policy, content, sent).await {
+            Ok(()) => {
+                self.sent = true;
+                Ok(true)
+            }
+            // Clocks differ, so the bucket's word counts as much as our own.
+            Err(ApiError::FormRefused { status, message, .. })
+                if status == 403 && (Instant::now() >= ends || message.to_lowercase().contains("expired")) =>
+            {
+                Ok(false)
+            }
+            // A bucket may hang up on a policy that ran out, rather than read to the end of the form.
+            Err(ApiError::Unreachable { .. }) if Instant::now() >= ends => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn renew(&self, upload: &Upload) -> Result<Upload, Stop> {
+        match self.api.renew_policy(upload.id).await {
+            // It has moved on in the meantime: the bytes are there.
+            Err(ApiError::Refused { status: 409, .. }) => Ok(self.api.upload(upload.id, None).await?),
+            other => Ok(other?),
+        }
+    }
+
+    /// Waits until the upload is final; calls back once when that takes long.
+    async fn wait(&self, mut upload: Upload, size: u64) -> Result<Upload, Stop> {
+        let deadline = Instant::now() + SETTLING + Duration::from_secs(size / 1_000_000);
+        let mut wait = NOTICE;
+        while !upload.status.is_final() {
+            if upload.attention {
+                return Err(Stop::File("its job is dead: ask the operator for `longshore jobs list`".to_owned()));
+            }
+            if Instant::now() >= deadline {
+                return Err(Stop::File(format!("still {} after {SETTLING:?}: run again to go on", upload.status)));
+            }
+            let asked = Instant::now();
+            upload = self.api.upload(upload.id, Some(wait)).await?;
+            if upload.status.is_final() {
+                break;
+            }
+            if wait == NOTICE {
+                self.api.callback(upload.id).await?;
+                wait = WAIT;
+            }
+            // A server that does not wait must not be asked in a tight loop.
+            tokio::time::sleep(Duration::from_millis(250).saturating_sub(asked.elapsed())).await;
+        }
+        Ok(upload)
+    }
+}
+
+fn rejection(upload: &Upload) -> String {
+    let reason = upload.reason.as_deref().unwrap_or("no reason given");
+    match reason {
+        "digest_mismatch" | "size_mismatch" => {
+            format!("rejected: {reason} (did it change while it was sent? run again)")
+        }
+        _ => format!("rejected: {reason}"),
+    }
+}

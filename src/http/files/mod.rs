@@ -1,0 +1,200 @@
+//! `/api/files`: what the org has, and a form that takes in more.
+
+mod entry;
+mod form;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderValue, StatusCode, header};
+use longshore_jobs::ledger::{blobs, files, reports, uploads};
+use longshore_jobs::model::file::File;
+use longshore_jobs::model::org::Scope;
+use longshore_jobs::model::report::megabytes;
+use longshore_jobs::model::{Status, Upload};
+use longshore_jobs::verify_upload::VerifyUpload;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::entry::FileEntry;
+use super::answer::{GOT, POSTED, envelope};
+use super::asked::{Id, Query};
+use super::auth::Caller;
+use super::errors::ApiError;
+use super::{Http, waiting};
+
+/// How long a presigned GET is good for.
+const CONTENT_LIFE: Duration = Duration::from_secs(300);
+
+const PER_PAGE: i64 = 30;
+const MOST_PER_PAGE: i64 = 100;
+
+/// Everything below `/api/files`.
+pub fn routes() -> Router<Arc<Http>> {
+    Router::new()
+        .route("/api/files", post(create).get(list))
+        .route("/api/files/report", get(report))
+        .route("/api/files/{id}", get(show))
+        .route("/api/files/{id}/content", get(content))
+}
+
+async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+    caller.needs(Scope::Upload)?;
+    let posted = form::receive(&http, &caller, request).await?;
+    put_on(&http, &posted).await;
+    let deadline = Instant::now() + http.settings.files_wait;
+    let mut entries = Vec::with_capacity(posted.len());
+    for upload in posted {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let row = waiting::until(&http.ctx.db, upload.id, left, |row| row.status.is_final()).await?;
+        entries.push(FileEntry::from(accepted(row.unwrap_or(upload))?));
+    }
+    Ok((StatusCode::CREATED, Json(envelope(POSTED, "files", &entries))).into_response())
+}
+
+/// Puts their jobs on. The rows stand: what the queue does not take is left to be resumed.
+async fn put_on(http: &Http, posted: &[Upload]) {
+    use longshore_jobs::job::{Lane, NewJob};
+
+    let now = http.ctx.now();
+    let job = |upload: &Upload| NewJob::of(&VerifyUpload { upload: upload.id }, Lane::Interactive, now);
+    if let Err(error) = http.ctx.queue.push(posted.iter().map(job).collect()).await {
+        tracing::warn!(%error, uploads = posted.len(), "posted files are left to be resumed");
+    }
+}
+
+/// Its size and hash are those that we stored, so a rejection means that the bucket has lost or changed the object.
+fn accepted(upload: Upload) -> Result<Upload, ApiError> {
+    match (upload.status, upload.reason) {
+        (Status::Rejected, Some(reason)) => {
+            Err(ApiError::Internal(format!("posted upload {} was rejected: {reason}", upload.id).into()))
+        }
+        _ => Ok(upload),
+    }
+}
+
+async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<Value>, ApiError> {
+    caller.needs(Scope::Read)?;
+    let id = id.0.ok_or(ApiError::FileNotFound)?;
+    let entry = match own(&http, &caller, id).await? {
+        Some(file) => FileEntry::from(file),
+        None => FileEntry::from(on_its_way(&http, &caller, id).await?),
+    };
+    Ok(Json(envelope(GOT, "files", &[entry]).into()))
+}
+
+/// The caller's own file of that id; `None` when there is none of that id.
+async fn own(http: &Http, caller: &Caller, id: Uuid) -> Result<Option<File>, ApiError> {
+    let file = files::find(&http.ctx.db, id).await?;
+    if let Some(file) = &file {
+        belongs(caller, file.org_id)?;
+    }
+    Ok(file)
+}
+
+fn belongs(caller: &Caller, org: Uuid) -> Result<(), ApiError> {
+    if org == caller.org() {
+        return Ok(());
+    }
+    Err(ApiError::Authorization("User has not been authorized to request this file".to_owned()))
+}
+
+/// The upload that is to become the file, once its bytes are there.
+async fn on_its_way(http: &Http, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
+    let upload = uploads::find_by_file(&http.ctx.db, id).await?.ok_or(ApiError::FileNotFound)?;
+    belongs(caller, upload.org_id)?;
+    match upload.status {
+        Status::Arrived | Status::Verified | Status::Done | Status::Rejected => Ok(upload),
+        Status::Requested | Status::Issued | Status::Expired | Status::Cancelled => Err(ApiError::FileNotFound),
+    }
+}
+
+async fn content(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Response, ApiError> {
+    caller.needs(Scope::Read)?;
+    let id = id.0.ok_or(ApiError::FileNotFound)?;
+    let Some(file) = own(&http, &caller, id).await? else {
+        on_its_way(&http, &caller, id).await?;
+        return Err(ApiError::FileNotFound);
+    };
+    let blob = blobs::by_id(&http.ctx.db, file.blob_id).await?.ok_or(ApiError::FileNotFound)?;
+    let url = http.ctx.bucket.presign_get(&blob.object_key, &file.filename, CONTENT_LIFE).await?;
+    let location = HeaderValue::from_str(&url).map_err(|error| ApiError::Internal(error.into()))?;
+    Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
+}
+
+async fn report(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    caller.needs_one_of(&[Scope::Report, Scope::Read])?;
+    let report = reports::find(&http.ctx.db, caller.org()).await?;
+    let totals = report.totals;
+    let entry = json!({
+        "count": totals.files,
+        "size": megabytes(totals.bytes),
+        "sizeBytes": totals.bytes,
+        "uniqueCount": totals.unique_files,
+        "uniqueSize": megabytes(totals.unique_bytes),
+        "uniqueSizeBytes": totals.unique_bytes,
+        "asOf": report.as_of,
+    });
+    Ok(Json(envelope(GOT, "files", &[entry]).into()))
+}
+
+async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {
+    caller.needs(Scope::Read)?;
+    let filter = filter_of(&query)?;
+    let ascending = is_ascending(&query)?;
+    let after = query.parsed("after")?;
+    let (mut page, per_page) = page_of(&query)?;
+    if after.is_some() {
+        page = 1;
+    }
+    // One more than is shown tells whether there is a next page.
+    let part = files::Page { ascending, after, limit: per_page + 1, offset: (page - 1).saturating_mul(per_page) };
+    let mut rows = files::list(&http.ctx.db, caller.org(), &filter, part).await?;
+    let shown = usize::try_from(per_page).unwrap_or(usize::MAX);
+    let more = rows.len() > shown;
+    rows.truncate(shown);
+    let next = rows.last().filter(|_| more).map(|file| file.id);
+    let count = files::count(&http.ctx.db, caller.org(), &filter).await?;
+    let entries: Vec<_> = rows.into_iter().map(FileEntry::from).collect();
+    let mut answer = envelope(GOT, "files", &entries);
+    answer.extend([
+        ("count".to_owned(), json!(count.min(files::COUNT_CAP))),
+        ("countCapped".to_owned(), json!(count > files::COUNT_CAP)),
+        ("page".to_owned(), json!(page)),
+        ("perPage".to_owned(), json!(per_page)),
+        ("sort".to_owned(), json!(if ascending { "createdAt" } else { "-createdAt" })),
+        ("next".to_owned(), json!(next)),
+    ]);
+    Ok(Json(answer.into()))
+}
+
+fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {
+    Ok(files::Filter {
+        sha256: query.parsed("hash")?,
+        filename: query.text("filename"),
+        content_type: query.text("type"),
+        target: query.parsed("target")?,
+        number: query.text("number"),
+    })
+}
+
+fn is_ascending(query: &Query) -> Result<bool, ApiError> {
+    match query.text("sort").as_deref() {
+        None | Some("-createdAt") => Ok(false),
+        Some("createdAt") => Ok(true),
+        Some(_) => {
+            Err(ApiError::UnprocessableQuery { name: "sort", fault: "must be `createdAt` or `-createdAt`".to_owned() })
+        }
+    }
+}
+
+/// `page` from 1, and `perPage`, which is cut to the most that a page may have.
+pub fn page_of(query: &Query) -> Result<(i64, i64), ApiError> {
+    let per_page = query.counting("perPage", PER_PAGE)?;
+    Ok((query.counting("page", 1)?, per_page.min(MOST_PER_PAGE)))
+}

@@ -1,0 +1,59 @@
+//! Reads what a refused request still sends.
+//!
+//! A client that is answered in the middle of its body finds the connection reset, often before it has read the answer. So
+//! what is left of a body is read and thrown away first, as far as that is little and quick.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::Request;
+use futures_util::stream::{self, StreamExt as _};
+use http::header;
+
+/// What is left over is read up to so many bytes,
+const MOST: usize = 32 << 20;
+/// for so long.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// The rest of a request's body.
+pub struct Rest(Option<Arc<Mutex<BodyDataStream>>>);
+
+impl Rest {
+    /// Puts a body into the request that leaves behind what was not read of it.
+    pub fn of(request: Request) -> (Request, Self) {
+        if request.headers().contains_key(header::EXPECT) {
+            // The client waits for a word before it sends anything; reading would be that word.
+            return (request, Self(None));
+        }
+        let (head, body) = request.into_parts();
+        let shared = Arc::new(Mutex::new(body.into_data_stream()));
+        let lent = Arc::clone(&shared);
+        let body = stream::poll_fn(move |context| lock(&lent).poll_next_unpin(context));
+        (Request::from_parts(head, Body::from_stream(body)), Self(Some(shared)))
+    }
+
+    /// Reads it and throws it away.
+    pub async fn drain(self) {
+        let Some(shared) = self.0 else { return };
+        let mut read = 0;
+        let draining = stream::poll_fn(|context| match lock(&shared).poll_next_unpin(context) {
+            Poll::Ready(Some(Ok(chunk))) if read < MOST => {
+                read += chunk.len();
+                Poll::Ready(Some(Ok::<_, Infallible>(())))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(None),
+        });
+        let drained = tokio::time::timeout(LONGEST, draining.for_each(async |_| ())).await;
+        if drained.is_err() {
+            tracing::debug!("the rest of a body came too slowly");
+        }
+    }
+}
+
+fn lock(stream: &Mutex<BodyDataStream>) -> std::sync::MutexGuard<'_, BodyDataStream> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,100 @@
+//! The HTTP door: writes a row, puts a job on, and answers.
+//!
+//! # Layout
+//!
+//! - [`uploads`], [`files`]: the API; [`operations`]: probes and metrics; [`page`]: the upload page.
+//! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
+//!   waits for a worker; `answer` and [`errors`]: the envelope.
+
+mod answer;
+mod asked;
+mod auth;
+mod body;
+pub mod errors;
+mod files;
+mod linger;
+mod observe;
+pub mod operations;
+mod page;
+mod rows;
+mod uploads;
+mod waiting;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
+use http::HeaderValue;
+use longshore_jobs::job::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use self::errors::ApiError;
+use self::operations::{Check, Gauges};
+
+/// What the door needs to answer.
+pub struct Http {
+    ctx: Context,
+    settings: Settings,
+    keys: auth::Keys,
+    checks: Vec<Check>,
+    metrics: PrometheusHandle,
+    gauges: Gauges,
+    page_policy: HeaderValue,
+}
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long an answer waits for a policy when the client does not say.
+    pub wait: Duration,
+    /// How long the answer to posted files waits for the pipeline.
+    pub files_wait: Duration,
+    /// The largest body that is not a file, in bytes.
+    pub max_body: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(2), files_wait: Duration::from_secs(30), max_body: 1 << 20 }
+    }
+}
+
+impl Http {
+    /// A door onto the pipeline. `more_checks` are shown by `/readyz` beside those of the ledger and the bucket.
+    #[must_use]
+    pub fn new(ctx: Context, settings: Settings, metrics: PrometheusHandle, more_checks: Vec<Check>) -> Arc<Self> {
+        let mut checks = operations::standard_checks(&ctx);
+        checks.extend(more_checks);
+        let page_policy = page::content_security_policy(&ctx.bucket.address().url);
+        let (keys, gauges) = (auth::Keys::default(), Gauges::default());
+        Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy })
+    }
+}
+
+/// Every route of the service but the local bucket's.
+pub fn router(state: Arc<Http>) -> Router {
+    let routes =
+        Router::new().merge(page::routes()).merge(operations::routes()).merge(uploads::routes()).merge(files::routes());
+    finish(routes, state)
+}
+
+/// `/metrics` and nothing else, for an address of its own.
+pub fn metrics_router(state: Arc<Http>) -> Router {
+    finish(operations::metrics_routes(), state)
+}
+
+fn finish(routes: Router<Arc<Http>>, state: Arc<Http>) -> Router {
+    routes
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(state.settings.max_body))
+        .layer(from_fn(observe::observe))
+        .with_state(state)
+}

@@ -1,0 +1,79 @@
+//! What every request gets: an id, a span, a guard against panics, and its place in the metrics.
+//!
+//! Labels and span fields name the route's template and never the path, so that neither ids nor secrets get into them.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::errors::ApiError;
+use super::linger::Rest;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id that is taken over from a client.
+const LONGEST_ID: usize = 128;
+
+/// Wraps every route and the fallbacks.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    let method = known_method(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let started = Instant::now();
+    let span = tracing::info_span!("request", method, route, id = id.to_str().unwrap_or_default());
+    let mut response = answer(request, next).instrument(span).await;
+    count(route, method, &response, started);
+    response.headers_mut().insert(REQUEST_ID, id);
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The client's own id when it is sane, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane =
+        |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    headers
+        .get(REQUEST_ID)
+        .filter(sane)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII"))
+}
+
+/// The method as a label: clients can make up as many as they like.
+fn known_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "PATCH" => "PATCH",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    let (request, rest) = Rest::of(request);
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let response = response.unwrap_or_else(|_| ApiError::Internal("a handler panicked".into()).into_response());
+    rest.drain().await;
+    tracing::debug!(status = response.status().as_u16(), "answered");
+    response
+}
+
+fn count(route: String, method: &'static str, response: &Response, started: Instant) {
+    let code = response.status().as_str().to_owned();
+    metrics::histogram!("longshore_http_request_duration_seconds", "route" => route.clone(), "method" => method)
+        .record(started.elapsed().as_secs_f64());
+    metrics::counter!("longshore_http_requests_total", "route" => route, "method" => method, "code" => code)
+        .increment(1);
+}

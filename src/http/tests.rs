@@ -1,0 +1,1 @@
+//! The door as clients see it.

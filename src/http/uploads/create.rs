@@ -1,0 +1,146 @@
+//! `POST /api/uploads`: one row and one job, or no upload at all when the org has the bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequest as _, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use longshore_jobs::fold_reports::FoldReports;
+use longshore_jobs::issue_policy::IssuePolicy;
+use longshore_jobs::job::{Lane, NewJob};
+use longshore_jobs::ledger::{LedgerError, blobs, files, uploads};
+use longshore_jobs::model::file::BlobState;
+use longshore_jobs::model::org::Scope;
+use longshore_jobs::model::upload::policy_life;
+use longshore_jobs::model::{Digest, Status, Upload};
+
+use super::super::answer::POSTED;
+use super::super::asked::Prefer;
+use super::super::auth::Caller;
+use super::super::body::Fields;
+use super::super::errors::ApiError;
+use super::super::{Http, rows, waiting};
+use super::request::Asked;
+use super::{answer, lacks_policy};
+
+/// Takes in a wish for an upload.
+pub async fn create(
+    State(http): State<Arc<Http>>,
+    caller: Caller,
+    prefer: Prefer,
+    request: Request,
+) -> Result<Response, ApiError> {
+    caller.needs(Scope::Upload)?;
+    let asked = Asked::read(Fields::from_request(request, &http).await?, http.ctx.limits.max_size)?;
+    if let Some(known) = find_by_ref(&http, &caller, &asked).await? {
+        return repeat(&http, &caller, known, prefer).await;
+    }
+    if let Some(upload) = place(&http, &caller, &asked).await? {
+        let upload = if lacks_policy(&upload) { obtain_policy(&http, upload, prefer).await? } else { upload };
+        let code = if lacks_policy(&upload) { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+        return answer((&http, &caller, prefer), code, POSTED, upload).await;
+    }
+    // Between the look and the insert, somebody else posted the same `ref`.
+    let known = find_by_ref(&http, &caller, &asked).await?;
+    let known =
+        known.ok_or_else(|| ApiError::Conflict("The upload of this `ref` ended just now; post again".into()))?;
+    repeat(&http, &caller, known, prefer).await
+}
+
+async fn find_by_ref(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
+    match &asked.client_ref {
+        Some(client_ref) => Ok(uploads::find_by_ref(&http.ctx.db, caller.org(), client_ref).await?),
+        None => Ok(None),
+    }
+}
+
+/// Answers a `ref` that stands already, with a policy that is good for a while if it is issued.
+async fn repeat(http: &Http, caller: &Caller, known: Upload, prefer: Prefer) -> Result<Response, ApiError> {
+    let over = known.policy_expires_at.is_none_or(|end| end < http.ctx.now() + http.ctx.limits.policy_life / 10);
+    let renewed = known.status == Status::Issued && over && renew(http, &known).await?;
+    let wanting = renewed || lacks_policy(&known);
+    let upload = if wanting { obtain_policy(http, known, prefer).await? } else { known };
+    answer((http, caller, prefer), StatusCode::OK, POSTED, upload).await
+}
+
+/// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` was taken in the meantime.
+async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
+    let now = http.ctx.now();
+    let row = asked.row(rows::fresh(caller, asked.filename.clone(), now));
+    if let Some(sha256) = asked.sha256
+        && has_bytes(http, caller, asked, sha256).await?
+    {
+        let stored = files::store_known(&http.ctx.db, row.clone(), sha256, now).await;
+        if let Some(upload) = unless_taken(asked, stored)? {
+            let Some(upload) = upload else { return insert(http, asked, row).await };
+            note_known(http, &upload).await;
+            return Ok(Some(upload));
+        }
+        return Ok(None);
+    }
+    insert(http, asked, row).await
+}
+
+/// Whether the org's blob with these bytes stands and is whole; 422 when the declared size is not that blob's.
+async fn has_bytes(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) -> Result<bool, ApiError> {
+    let blob = blobs::find(&http.ctx.db, caller.org(), sha256).await?;
+    let Some(blob) = blob.filter(|blob| blob.state == BlobState::Live) else {
+        return Ok(false);
+    };
+    if asked.size.is_some_and(|size| size != blob.size) {
+        let fault = format!("does not fit `sha256`: the bytes with that hash are {}", blob.size);
+        return Err(ApiError::Unprocessable { field: "size".to_owned(), fault });
+    }
+    Ok(http.ctx.bucket.head(&blob.object_key).await?.is_some_and(|head| head.size == blob.size))
+}
+
+/// The file is stored; what follows is accounting, and the schedule makes up for a fold that is lost.
+async fn note_known(http: &Http, upload: &Upload) {
+    let size = u64::try_from(upload.arrived_size.unwrap_or(0)).unwrap_or(0);
+    metrics::counter!("longshore_dedupe_bytes_saved_total").increment(size);
+    let fold = FoldReports { org: Some(upload.org_id) };
+    let due = http.ctx.now() + FoldReports::DELAY;
+    if let Err(error) = http.ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, due)]).await {
+        tracing::warn!(%error, "a fold is left to the schedule");
+    }
+}
+
+async fn insert(http: &Http, asked: &Asked, mut row: Upload) -> Result<Option<Upload>, ApiError> {
+    let limits = http.ctx.limits;
+    row.resume_at = Some(row.created_at + limits.resume_after);
+    row.policy_expires_at = Some(row.created_at + policy_life(limits.policy_life, row.size));
+    let inserted = uploads::insert(&http.ctx.db, vec![row.clone()]).await;
+    Ok(unless_taken(asked, inserted)?.map(|()| row))
+}
+
+/// `None` when the write failed because of the client's `ref`.
+fn unless_taken<T>(asked: &Asked, written: Result<T, LedgerError>) -> Result<Option<T>, ApiError> {
+    match written {
+        Err(error) if error.is_taken() && asked.client_ref.is_some() => Ok(None),
+        written => Ok(Some(written?)),
+    }
+}
+
+/// Clears the policy so that a fresh one is signed: from issued or expired. `false` from any other state.
+pub async fn renew(http: &Http, upload: &Upload) -> Result<bool, ApiError> {
+    let (now, limits) = (http.ctx.now(), http.ctx.limits);
+    let ends = now + policy_life(limits.policy_life, upload.size);
+    match uploads::renew(&http.ctx.db, upload.id, ends, now + limits.resume_after, now).await {
+        Err(error) if error.is_taken() => {
+            Err(ApiError::Conflict("Another upload stands under this upload's `ref` by now".to_owned()))
+        }
+        renewed => Ok(renewed?),
+    }
+}
+
+/// Has a policy signed and waits for it as long as the client likes; returns the row as it is then.
+pub async fn obtain_policy(http: &Http, upload: Upload, prefer: Prefer) -> Result<Upload, ApiError> {
+    let mut longest = prefer.wait(http.settings.wait);
+    if let Err(error) = http.ctx.push(&IssuePolicy { upload: upload.id }).await {
+        tracing::warn!(%error, upload = %upload.id, "an upload is left to be resumed");
+        longest = Duration::ZERO;
+    }
+    let issued = waiting::until(&http.ctx.db, upload.id, longest, |row| !lacks_policy(row)).await?;
+    Ok(issued.unwrap_or(upload))
+}

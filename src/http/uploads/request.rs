@@ -1,0 +1,133 @@
+//! What a client may ask for, field by field.
+
+use longshore_jobs::model::target::TargetKind;
+use longshore_jobs::model::{Digest, Target, Upload, filename};
+use serde_json::{Map, Value};
+
+use super::super::body::Fields;
+use super::super::errors::ApiError;
+use super::super::rows::is_media_type;
+
+/// The longest `ref` in bytes.
+const LONGEST_REF: usize = 200;
+/// The longest metadata as JSON text in bytes.
+const LONGEST_METADATA: usize = 8 << 10;
+
+const TEXT: &str = "must be a string";
+
+/// A wish for an upload whose every field will do.
+pub struct Asked {
+    /// How the file is called.
+    pub filename: String,
+    /// Bytes.
+    pub size: Option<i64>,
+    content_type: Option<String>,
+    /// Of the bytes.
+    pub sha256: Option<Digest>,
+    target: Option<Target>,
+    /// The client's own id.
+    pub client_ref: Option<String>,
+    metadata: Option<String>,
+}
+
+impl Asked {
+    /// Reads the fields; 422 names the first that will not do.
+    pub fn read(mut fields: Fields, max_size: i64) -> Result<Self, ApiError> {
+        let asked = Self {
+            filename: read_filename(&mut fields)?,
+            size: read_size(&mut fields, max_size)?,
+            content_type: read_type(&mut fields)?,
+            sha256: read_sha256(&mut fields)?,
+            target: read_target(&mut fields)?,
+            client_ref: read_ref(&mut fields)?,
+            metadata: read_metadata(&mut fields)?,
+        };
+        fields.end()?;
+        Ok(asked)
+    }
+
+    /// The row with what was asked for.
+    pub fn row(&self, fresh: Upload) -> Upload {
+        Upload {
+            size: self.size,
+            content_type: self.content_type.clone().or(fresh.content_type),
+            sha256: self.sha256,
+            target_kind: self.target.as_ref().map(|target| target.kind),
+            target_number: self.target.as_ref().map(|target| target.number.clone()),
+            client_ref: self.client_ref.clone(),
+            metadata: self.metadata.clone(),
+            ..fresh
+        }
+    }
+}
+
+fn read_filename(fields: &mut Fields) -> Result<String, ApiError> {
+    let name: String = fields.take("filename", TEXT)?.ok_or_else(|| fields.fault("filename", "must be given"))?;
+    match filename::fault(&name) {
+        None => Ok(name),
+        Some(fault) => Err(fields.fault("filename", fault)),
+    }
+}
+
+fn read_size(fields: &mut Fields, max_size: i64) -> Result<Option<i64>, ApiError> {
+    let size: Option<i64> = fields.take("size", "must be a whole number of bytes")?;
+    match size {
+        Some(size) if size < 0 => Err(fields.fault("size", "must not be negative")),
+        Some(size) if size > max_size => Err(fields.fault("size", format!("must be at most {max_size} bytes"))),
+        size => Ok(size),
+    }
+}
+
+fn read_type(fields: &mut Fields) -> Result<Option<String>, ApiError> {
+    let content_type: Option<String> = fields.take("type", TEXT)?;
+    match content_type {
+        Some(text) if !is_media_type(&text) => Err(fields.fault("type", "must be a media type such as `image/jpeg`")),
+        content_type => Ok(content_type),
+    }
+}
+
+fn read_sha256(fields: &mut Fields) -> Result<Option<Digest>, ApiError> {
+    let text: Option<String> = fields.take("sha256", TEXT)?;
+    let digest = text.map(|text| text.parse::<Digest>()).transpose();
+    digest.map_err(|fault| fields.fault("sha256", format!("will not do: {fault}")))
+}
+
+fn read_target(fields: &mut Fields) -> Result<Option<Target>, ApiError> {
+    let Some(mut parts) = fields.take_fields("target", "target.")? else {
+        return Ok(None);
+    };
+    let kind: Option<String> = parts.take("kind", TEXT)?;
+    let kind = kind.ok_or_else(|| parts.fault("kind", "must be given"))?.parse::<TargetKind>();
+    let kind = kind.map_err(|fault| parts.fault("kind", format!("will not do: {fault}")))?;
+    let number: Option<String> = parts.take("number", TEXT)?;
+    let target = Target { kind, number: number.ok_or_else(|| parts.fault("number", "must be given"))? };
+    if let Some(fault) = target.fault() {
+        return Err(parts.fault("number", fault));
+    }
+    parts.end()?;
+    Ok(Some(target))
+}
+
+fn read_ref(fields: &mut Fields) -> Result<Option<String>, ApiError> {
+    let Some(client_ref) = fields.take::<String>("ref", TEXT)? else {
+        return Ok(None);
+    };
+    if client_ref.is_empty() || client_ref.len() > LONGEST_REF {
+        return Err(fields.fault("ref", format!("must be 1 to {LONGEST_REF} bytes long")));
+    }
+    if client_ref.chars().any(char::is_control) {
+        return Err(fields.fault("ref", "must not hold control characters"));
+    }
+    Ok(Some(client_ref))
+}
+
+fn read_metadata(fields: &mut Fields) -> Result<Option<String>, ApiError> {
+    let metadata: Option<Map<String, Value>> = fields.take("metadata", "must be an object")?;
+    let text = metadata.map(|metadata| Value::Object(metadata).to_string());
+    match text {
+        Some(text) if text.len() > LONGEST_METADATA => {
+            Err(fields.fault("metadata", format!("must be at most {LONGEST_METADATA} bytes of JSON")))
+        }
+        text => Ok(text),
+    }
+}

@@ -1,0 +1,188 @@
+//! What workers make of an engine. Only these tests let time pass by itself, and none waits for it.
+
+use super::*;
+use crate::queue::Pace;
+use crate::queue::pauses::Pauses;
+use crate::queue::workers::Workers;
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// Looks often, since nobody rings when a clock is cranked.
+const BRISK: Pace = Pace { poll: Duration::from_millis(10), beat: Duration::from_millis(20) };
+/// Never looks without a ring.
+const DEAF: Pace = Pace { poll: Duration::from_secs(3600), beat: Duration::from_secs(3600) };
+
+async fn start_at(pace: Pace, world: &World) -> Workers {
+    Workers::start_at(pace, world.context(), world.engine.clone(), |_| 20, &[POOL]).await
+}
+
+async fn start(world: &World) -> Workers {
+    start_at(BRISK, world).await
+}
+
+async fn push_act(world: &World, act: Act) -> Uuid {
+    let id = Uuid::now_v7();
+    world.push(vec![NewJob::of(&noop(id, act), Lane::Interactive, world.now())]).await;
+    id
+}
+
+async fn waits(world: &World) -> bool {
+    let depth = world.depth().await;
+    (depth.waiting, depth.due, depth.running) == (1, 0, 0)
+}
+
+pub(super) async fn jobs_run_and_are_gone(world: World) {
+    world.push((0..100).map(|_| world.job(Uuid::now_v7())).collect()).await;
+
+    let workers = start(&world).await;
+
+    eventually!(world.is_empty().await);
+    assert!(workers.is_healthy());
+    workers.shutdown(LIMIT).await;
+    assert!(world.letters().await.is_empty());
+}
+
+pub(super) async fn a_push_wakes_the_worker_without_a_poll(world: World) {
+    let workers = start_at(DEAF, &world).await;
+    for _ in 0..3 {
+        world.push_one().await;
+        eventually!(world.is_empty().await);
+    }
+    workers.shutdown(LIMIT).await;
+}
+
+pub(super) async fn an_undecodable_payload_is_dead_and_the_worker_lives(world: World) {
+    let broken = Uuid::now_v7();
+    let job = NewJob::revive(Noop::KIND, broken, "{\"id\": 7}".to_owned(), Lane::Interactive, world.now());
+    world.push(vec![job.unwrap()]).await;
+
+    let workers = start(&world).await;
+    eventually!(!world.letters().await.is_empty());
+    world.push_one().await;
+
+    eventually!(world.is_empty().await);
+    let letters = world.letters().await;
+    assert_eq!((letters[0].subject, letters[0].reason.as_str()), (broken, "undecodable"));
+    assert!(workers.is_healthy());
+    workers.shutdown(LIMIT).await;
+}
+
+pub(super) async fn a_panic_is_a_retry(world: World) {
+    push_act(&world, Act::Panic).await;
+
+    let workers = start(&world).await;
+
+    eventually!(waits(&world).await);
+    assert!(workers.is_healthy());
+    workers.shutdown(LIMIT).await;
+    world.clock.crank(Duration::from_secs(60));
+    assert_eq!(world.claim_only().await.delivery.attempt, 2);
+}
+
+pub(super) async fn a_job_past_its_time_limit_is_a_retry(world: World) {
+    push_act(&world, Act::Hang).await;
+
+    let workers = start(&world).await;
+
+    eventually!(waits(&world).await);
+    workers.shutdown(LIMIT).await;
+    world.clock.crank(Duration::from_secs(60));
+    assert_eq!(world.claim_only().await.delivery.attempt, 2);
+}
+
+pub(super) async fn a_snooze_and_a_failure_come_back_when_they_are_due(world: World) {
+    push_act(&world, Act::Snooze).await;
+    let failing = push_act(&world, Act::Fail).await;
+
+    let workers = start(&world).await;
+
+    // The failing one runs until it has no attempts left; the other snoozes as often as it likes.
+    for _ in 0..Noop::ATTEMPTS {
+        eventually!(world.depth().await.due == 0 && world.depth().await.running == 0);
+        world.clock.crank(Duration::from_secs(3600));
+    }
+    eventually!(!world.letters().await.is_empty());
+    let letters = world.letters().await;
+    assert_eq!((letters[0].subject, letters[0].reason.as_str()), (failing, "attempts"));
+    assert_eq!(letters[0].attempts, i64::from(Noop::ATTEMPTS));
+    assert_eq!(letters[0].error, "it was told to fail");
+    workers.shutdown(LIMIT).await;
+    world.clock.crank(Duration::from_secs(60));
+    assert_eq!(world.claim_only().await.delivery.attempt, 1);
+}
+
+pub(super) async fn a_paused_pool_stands_still_until_it_goes_on(world: World) {
+    let pauses = Pauses::new(world.db.clone());
+    assert!(pauses.set(POOL, true, world.now()).await.unwrap());
+    let workers = start_at(DEAF, &world).await;
+
+    world.push_one().await;
+    world.push_one().await;
+    assert_eq!(world.depth().await.due, 2);
+
+    assert!(workers.pauses().set(POOL, false, world.now()).await.unwrap());
+    eventually!(world.is_empty().await);
+    workers.shutdown(LIMIT).await;
+}
+
+pub(super) async fn a_pause_set_by_another_process_holds_too(world: World) {
+    longshore_jobs::ledger::pools::set_paused(&world.db, POOL, true, world.now()).await.unwrap();
+    let workers = start(&world).await;
+    world.push_one().await;
+    assert_eq!(world.depth().await.due, 1);
+
+    longshore_jobs::ledger::pools::set_paused(&world.db, POOL, false, world.now()).await.unwrap();
+    eventually!(world.is_empty().await);
+    workers.shutdown(LIMIT).await;
+}
+
+pub(super) async fn a_shutdown_in_the_middle_hands_back(world: World) {
+    world.push((0..30).map(|_| NewJob::of(&noop(Uuid::now_v7(), Act::Hang), Lane::Bulk, world.now())).collect()).await;
+    let workers = start(&world).await;
+    eventually!(world.depth().await.running == 20);
+
+    workers.shutdown(Duration::ZERO).await;
+
+    let depth = world.depth().await;
+    assert_eq!((depth.due, depth.running), (30, 0));
+    let claimed = world.claim(30).await;
+    assert!(claimed.iter().all(|job| (job.losses, job.crashes, job.delivery.attempt) == (0, 0, 1)));
+}
+
+pub(super) async fn a_shutdown_lets_running_jobs_finish(world: World) {
+    push_act(&world, Act::Hang).await;
+    let workers = start(&world).await;
+    eventually!(world.depth().await.running == 1);
+
+    workers.shutdown(LIMIT).await;
+
+    // It has come to its own end, which is its time limit.
+    world.clock.crank(Duration::from_secs(60));
+    assert_eq!(world.claim_only().await.delivery.attempt, 2);
+}
+
+pub(super) async fn a_suspect_is_recorded_before_it_runs(world: World) {
+    push_act(&world, Act::Hang).await;
+    world.claim_only().await;
+    world.lose_leases().await;
+
+    // This pace has no heartbeat that could record it.
+    let workers = start_at(DEAF, &world).await;
+    eventually!(workers.running() == 1);
+    workers.pauses().set(POOL, true, world.now()).await.unwrap();
+
+    // Were its worker to die now, the job would be blamed.
+    world.engine.void_leases().await.unwrap();
+    assert_eq!(world.claim_only().await.crashes, 1);
+}
+
+pub(super) async fn a_thousand_jobs_of_both_lanes_run_once_each(world: World) {
+    let lanes = [Lane::Interactive, Lane::Bulk];
+    let jobs = (0..1_000).map(|index| NewJob::of(&Noop::new(Uuid::now_v7()), lanes[index % 2], world.now()));
+    world.push(jobs.collect()).await;
+
+    let workers = start(&world).await;
+
+    eventually!(world.is_empty().await);
+    workers.shutdown(LIMIT).await;
+    assert!(world.letters().await.is_empty());
+}

@@ -1,0 +1,136 @@
+//! The queue in the ledger's database: the `jobs` table.
+//!
+//! Every statement works on a set: a thousand jobs cost one statement, whose rows travel as one JSON array. That is also where
+//! the engines differ, and nothing else does: SQLite unfolds the array with `json_each($1)`, PostgreSQL with
+//! `json_array_elements(cast($1 as json))`; SQLite reads a subject with `unhex`, PostgreSQL with a cast to `uuid`; and a claim
+//! on PostgreSQL adds `for update skip locked`, where SQLite has one writer anyhow.
+//!
+//! A push onto a job that is held cannot touch it. It is kept in `again_at` and `again_lane`, and takes effect, like a push
+//! that came a moment later, as soon as it is stored what came of the run: see [`settle`].
+
+mod claim;
+mod depths;
+mod push;
+mod rescue;
+mod settle;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use longshore_jobs::job::{Lane, NewJob, Pool, Verdict};
+use longshore_jobs::ledger::{Db, LedgerError};
+use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::{Clock, Queue, QueueError};
+
+use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
+
+/// The queue on the `jobs` table. Cheap to clone.
+#[derive(Clone)]
+pub struct SqlQueue {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    wakes: Wakes,
+}
+
+impl SqlQueue {
+    /// The queue of this ledger.
+    #[must_use]
+    pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
+        Self { db, clock, wakes: Wakes::default() }
+    }
+
+    fn wake_all<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) {
+        for pool in pools {
+            self.wakes.wake(*pool);
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for SqlQueue {
+    async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
+        let count = jobs.len();
+        push::push(self, jobs).await.map_err(|error| QueueError { count, source: error.into() })
+    }
+}
+
+#[async_trait]
+impl Engine for SqlQueue {
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, EngineError> {
+        claim::claim(self, claim).await.map_err(failed("claim"))
+    }
+
+    async fn mark_started(&self, leases: &[Lease]) -> Result<Vec<Lease>, EngineError> {
+        claim::mark_started(self, leases).await.map_err(failed("mark started"))
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<Lease>, EngineError> {
+        claim::renew(self, leases).await.map_err(failed("renew leases"))
+    }
+
+    async fn settle(&self, settled: &[(Lease, Verdict)]) -> Result<(), EngineError> {
+        settle::settle(self, settled).await.map_err(failed("settle"))
+    }
+
+    async fn hand_back(&self, leases: &[Lease]) -> Result<(), EngineError> {
+        settle::hand_back(self, leases).await.map_err(failed("hand back"))
+    }
+
+    async fn reclaim(&self) -> Result<HashMap<Pool, u64>, EngineError> {
+        rescue::reclaim(self, self.clock.now()).await.map_err(failed("reclaim"))
+    }
+
+    async fn void_leases(&self) -> Result<HashMap<Pool, u64>, EngineError> {
+        rescue::reclaim(self, Timestamp::from_millis(i64::MAX)).await.map_err(failed("void leases"))
+    }
+
+    async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {
+        depths::next_due(self, pool).await.map_err(failed("look ahead"))
+    }
+
+    async fn depths(&self) -> Result<Vec<Depth>, EngineError> {
+        depths::depths(self).await.map_err(failed("count"))
+    }
+
+    fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+}
+
+fn failed(op: &'static str) -> impl Fn(LedgerError) -> EngineError {
+    move |error| EngineError { op, source: error.into() }
+}
+
+/// A lane as `jobs` keeps it, so that the smaller goes first.
+const fn rank(lane: Lane) -> i64 {
+    match lane {
+        Lane::Interactive => 0,
+        Lane::Bulk => 1,
+    }
+}
+
+const fn lane_of(rank: i64) -> Lane {
+    if rank == 0 { Lane::Interactive } else { Lane::Bulk }
+}
+
+/// The row that a lease is about; an id that no row can have becomes -1, which none has.
+fn row_id(lease: &Lease) -> i64 {
+    i64::try_from(lease.id).unwrap_or(-1)
+}
+
+/// `[[id, token], …]`
+fn pairs<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> String {
+    let pairs: Vec<_> = leases.into_iter().map(|lease| (row_id(lease), lease.token)).collect();
+    json(&pairs)
+}
+
+fn json<T: serde::Serialize>(rows: &[T]) -> String {
+    serde_json::to_string(rows).expect("rows are numbers and strings")
+}
+
+/// Of these leases, the ones whose row and token are named. The same row may be meant twice: now, and by a stale lease.
+fn still_held(leases: &[Lease], rows: Vec<(i64, i64)>) -> Vec<Lease> {
+    let rows: HashSet<(i64, i64)> = rows.into_iter().collect();
+    leases.iter().filter(|lease| rows.contains(&(row_id(lease), lease.token))).copied().collect()
+}

@@ -1,0 +1,222 @@
+//! Storing what came of jobs.
+//!
+//! A push that came while a job was held takes effect here. Behind a job that finished it is a fresh job. Behind one that
+//! waits again it is a push like any other: the earlier due time, the better lane. Behind one that died it is a fresh signal,
+//! which deserves a fresh run: the job starts over instead of becoming a dead letter, with its last error on the row. (The one
+//! exception is a job that has crashed too many workers, see [`rescue`](super::rescue).)
+
+use std::collections::HashSet;
+
+use longshore_jobs::job::{Pool, Verdict};
+use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
+use longshore_jobs::ledger::{LedgerError, Tx};
+use longshore_jobs::model::Timestamp;
+use longshore_jobs::sql;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{SqlQueue, json, lane_of, pairs, row_id};
+use crate::queue::engine::Lease;
+
+const FORGET: &str = "delete from jobs
+    where id in (
+        select jobs.id
+        from json_each($1) as held
+        cross join jobs
+        where jobs.id = cast(held.value ->> 0 as bigint)
+            and jobs.token = cast(held.value ->> 1 as bigint)
+            and jobs.again_at is null)";
+
+const START_OVER: &str = "update jobs set
+        state = 0, run_at = again_at, lane = again_lane, again_at = null, again_lane = null,
+        attempts = 0, crashes = 0, losses = 0, token = null, lease_until = null, worker = null,
+        error = coalesce($2, error)
+    where id in (
+        select jobs.id
+        from json_each($1) as held
+        cross join jobs
+        where jobs.id = cast(held.value ->> 0 as bigint)
+            and jobs.token = cast(held.value ->> 1 as bigint)
+            and jobs.again_at is not null)";
+
+const WAIT_AGAIN: &str = "update jobs set
+        state = 0,
+        run_at = case when again_at < until.at then again_at else until.at end,
+        lane = case when again_lane < lane then again_lane else lane end,
+        attempts = attempts + until.counted,
+        error = coalesce(until.error, jobs.error),
+        again_at = null, again_lane = null, token = null, lease_until = null, worker = null
+    from (
+        select cast(value ->> 0 as bigint) as id,
+            cast(value ->> 1 as bigint) as token,
+            cast(value ->> 2 as bigint) as at,
+            cast(value ->> 3 as bigint) as counted,
+            value ->> 4 as error
+        from json_each($1)) as until
+    where jobs.id = until.id and jobs.token = until.token";
+
+const HAND_BACK: &str = "update jobs set
+        state = 0,
+        run_at = case when again_at < run_at then again_at else run_at end,
+        lane = case when again_lane < lane then again_lane else lane end,
+        again_at = null, again_lane = null, token = null, lease_until = null, worker = null
+    where id in (
+        select jobs.id
+        from json_each($1) as held
+        cross join jobs
+        where jobs.id = cast(held.value ->> 0 as bigint) and jobs.token = cast(held.value ->> 1 as bigint))";
+
+const BURY: &str = "delete from jobs
+    where id = $1 and token = $2 and again_at is null
+    returning kind, subject, pool, lane, payload, attempts + 1 as attempts, crashes";
+
+/// What a row of `jobs` leaves to its dead letter.
+#[derive(sqlx::FromRow)]
+pub(super) struct Remains {
+    kind: String,
+    subject: Uuid,
+    pool: Pool,
+    lane: i64,
+    payload: String,
+    attempts: i64,
+    crashes: i64,
+}
+
+impl Remains {
+    pub(super) const fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    pub(super) const fn crashes(&self) -> i64 {
+        self.crashes
+    }
+
+    pub(super) fn into_letter(self, reason: &str, error: String, died_at: Timestamp) -> DeadLetter {
+        DeadLetter {
+            id: Uuid::now_v7(),
+            kind: self.kind,
+            subject: self.subject,
+            pool: self.pool,
+            lane: lane_of(self.lane),
+            payload: self.payload,
+            attempts: self.attempts,
+            crashes: self.crashes,
+            reason: reason.to_owned(),
+            error,
+            died_at,
+        }
+    }
+}
+
+/// A batch, sorted by what has to be done.
+#[derive(Default)]
+struct Batch {
+    finished: Vec<Lease>,
+    waiting: Vec<Until>,
+    dead: Vec<Death>,
+    now: Timestamp,
+}
+
+/// `[id, token, at, counted, error]`
+#[derive(Serialize)]
+struct Until(i64, i64, i64, u32, Option<String>);
+
+struct Death {
+    lease: Lease,
+    reason: &'static str,
+    error: String,
+}
+
+pub(super) async fn settle(queue: &SqlQueue, settled: &[(Lease, Verdict)]) -> Result<(), LedgerError> {
+    let batch = Batch::of(settled, queue.clock.now());
+    let all_finished = batch.waiting.is_empty() && batch.dead.is_empty();
+    let started_over = if all_finished {
+        queue.db.write_one(move |tx| Box::pin(store(tx, batch))).await?
+    } else {
+        queue.db.write(move |tx| Box::pin(store(tx, batch))).await?
+    };
+    if started_over || !all_finished {
+        wake(queue, settled.iter().map(|(lease, _)| lease));
+    }
+    Ok(())
+}
+
+impl Batch {
+    fn of(settled: &[(Lease, Verdict)], now: Timestamp) -> Self {
+        let mut batch = Self { now, ..Self::default() };
+        for (lease, verdict) in settled {
+            let until =
+                |at: Timestamp, counted, error| Until(row_id(lease), lease.token, at.as_millis(), counted, error);
+            match verdict {
+                Verdict::Finished(_) => batch.finished.push(*lease),
+                Verdict::Snoozed { until: at } => batch.waiting.push(until(*at, 0, None)),
+                Verdict::Retried { at, error } => batch.waiting.push(until(*at, 1, Some(error.clone()))),
+                Verdict::Dead { reason, error } => {
+                    batch.dead.push(Death { lease: *lease, reason, error: error.clone() });
+                }
+            }
+        }
+        batch
+    }
+}
+
+/// Whether a job that was over has started over.
+async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
+    let mut started_over = false;
+    if !batch.finished.is_empty() {
+        started_over = finish(&mut tx, &batch.finished).await?;
+    }
+    if !batch.waiting.is_empty() {
+        let rows = json(&batch.waiting);
+        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await?);
+    }
+    for death in batch.dead {
+        bury(&mut tx, death, batch.now).await?;
+    }
+    Ok(started_over)
+}
+
+async fn finish(tx: &mut Tx<'_>, leases: &[Lease]) -> Result<bool, LedgerError> {
+    let held = pairs(leases);
+    let forgotten = sql!(tx.on(), c => sqlx::query(FORGET).bind(&held).execute(c).await?.rows_affected());
+    if usize::try_from(forgotten) == Ok(leases.len()) {
+        return Ok(false);
+    }
+    start_over(tx, &held, None).await
+}
+
+async fn start_over(tx: &mut Tx<'_>, held: &str, error: Option<&str>) -> Result<bool, LedgerError> {
+    let query = sqlx::query(START_OVER).bind(held).bind(error);
+    let rows = sql!(tx.on(), c => query.execute(c).await?.rows_affected());
+    Ok(rows > 0)
+}
+
+async fn bury(tx: &mut Tx<'_>, death: Death, now: Timestamp) -> Result<(), LedgerError> {
+    let query = sqlx::query_as(BURY).bind(row_id(&death.lease)).bind(death.lease.token);
+    let remains: Option<Remains> = sql!(tx.on(), c => query.fetch_optional(c).await?);
+    let Some(remains) = remains else {
+        start_over(tx, &pairs([&death.lease]), Some(&death.error)).await?;
+        return Ok(());
+    };
+    dead_letters::insert(tx, &remains.into_letter(death.reason, death.error, now)).await
+}
+
+pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), LedgerError> {
+    let held = pairs(leases);
+    queue
+        .db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await?);
+                Ok(())
+            })
+        })
+        .await?;
+    wake(queue, leases);
+    Ok(())
+}
+
+fn wake<'l>(queue: &SqlQueue, leases: impl IntoIterator<Item = &'l Lease>) {
+    let pools: HashSet<Pool> = leases.into_iter().map(|lease| lease.pool).collect();
+    queue.wake_all(&pools);
+}

@@ -1,0 +1,226 @@
+//! The workers of this process: one apalis worker per pool, each under a monitor in a tokio task of its own (one monitor would
+//! poll all its workers in a single task).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis::prelude::{BoxDynError, Monitor, WorkerBuilder};
+use longshore_jobs::job::{self, Context, Pool};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::acks::Acker;
+use super::backend::Source;
+use super::beats::{self, Heart};
+use super::engine::{Claimed, Engine};
+use super::fetch::Fetcher;
+use super::holds::{Held, Holds, Outcome};
+use super::pace::Pace;
+use super::pauses::Pauses;
+
+/// How long the last outcomes may take to be stored once the time for finishing jobs is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// A job that has crashed this many workers runs alone among its like, so that the next crash blames one job.
+const ALONE_FROM: u32 = 1;
+
+/// The workers of some pools. Dropping them without [`Workers::shutdown`] stops them as a crash would.
+pub struct Workers {
+    staffs: Vec<Staff>,
+    pauses: Pauses,
+    /// Set first: nothing more is claimed.
+    stopping: CancellationToken,
+    /// Set last: what still runs is dropped and handed back.
+    overdue: CancellationToken,
+    _upkeep: Vec<AbortOnDropHandle<()>>,
+}
+
+/// One worker and those who serve it.
+struct Staff {
+    pool: Pool,
+    monitor: AbortOnDropHandle<()>,
+    holds: Arc<Holds>,
+    _served_by: [AbortOnDropHandle<()>; 2],
+}
+
+/// What the workers of a process share.
+#[derive(Clone)]
+struct Shared {
+    ctx: Arc<Context>,
+    engine: Arc<dyn Engine>,
+    pauses: Pauses,
+    pace: Pace,
+    stopping: CancellationToken,
+    overdue: CancellationToken,
+    /// Held by a job that has crashed a worker.
+    alone: Arc<Mutex<()>>,
+}
+
+impl Workers {
+    /// Starts a worker for each of the pools, with as many slots as `concurrency` says. For pools of short jobs a slot
+    /// count of 1,000 keeps two full batches in flight.
+    pub async fn start(
+        ctx: Context,
+        engine: Arc<dyn Engine>,
+        concurrency: impl Fn(Pool) -> usize,
+        pools: &[Pool],
+    ) -> Self {
+        Self::start_at(Pace::default(), ctx, engine, concurrency, pools).await
+    }
+
+    /// As [`Workers::start`], at another pace.
+    pub async fn start_at(
+        pace: Pace,
+        ctx: Context,
+        engine: Arc<dyn Engine>,
+        concurrency: impl Fn(Pool) -> usize,
+        pools: &[Pool],
+    ) -> Self {
+        let pauses = Pauses::new(ctx.db.clone());
+        if let Err(error) = pauses.read().await {
+            tracing::warn!(error = job::with_causes(&error), "pause flags could not be read");
+        }
+        let (stopping, overdue) = (CancellationToken::new(), CancellationToken::new());
+        let shared = Shared {
+            ctx: Arc::new(ctx),
+            engine: Arc::clone(&engine),
+            pauses: pauses.clone(),
+            pace,
+            stopping: stopping.clone(),
+            overdue: overdue.clone(),
+            alone: Arc::default(),
+        };
+        let staffs = pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
+        let upkeep = vec![
+            AbortOnDropHandle::new(tokio::spawn(pauses.clone().follow(pace.poll))),
+            AbortOnDropHandle::new(tokio::spawn(beats::rescue(engine, pace.beat))),
+        ];
+        Self { staffs, pauses, stopping, overdue, _upkeep: upkeep }
+    }
+
+    /// The pause flags, to set them with effect at once.
+    #[must_use]
+    pub const fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
+    /// Whether every pool still has its worker.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.staffs.iter().all(|staff| !staff.monitor.is_finished())
+    }
+
+    /// How many jobs run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.staffs.iter().map(|staff| staff.holds.count_running()).sum()
+    }
+
+    /// Claims no more, lets the jobs that run finish within the limit, and hands back the rest. Returns when all of it is
+    /// stored, or a few seconds behind the limit.
+    pub async fn shutdown(self, limit: Duration) {
+        tracing::info!(jobs = self.running(), ?limit, "finishing what runs");
+        self.stopping.cancel();
+        let overdue = self.overdue.clone();
+        let _timer = AbortOnDropHandle::new(tokio::spawn(async move {
+            sleep(limit).await;
+            overdue.cancel();
+        }));
+        for staff in self.staffs {
+            staff.end().await;
+        }
+    }
+}
+
+impl Staff {
+    fn start(shared: &Shared, pool: Pool, slots: usize) -> Self {
+        let (holds, told) = Holds::new(pool, slots);
+        let heart = Heart { pool, engine: Arc::clone(&shared.engine), holds: Arc::clone(&holds) };
+        let acker = Acker {
+            engine: Arc::clone(&shared.engine),
+            holds: Arc::clone(&holds),
+            clock: Arc::clone(&shared.ctx.clock),
+            stopping: shared.stopping.clone(),
+        };
+        let served_by = [
+            AbortOnDropHandle::new(tokio::spawn(heart.run(shared.pace.beat))),
+            AbortOnDropHandle::new(tokio::spawn(acker.run(told))),
+        ];
+        let monitor = AbortOnDropHandle::new(tokio::spawn(watch_over(shared.clone(), pool, Arc::clone(&holds))));
+        Self { pool, monitor, holds, _served_by: served_by }
+    }
+
+    async fn end(self) {
+        if let Err(error) = self.monitor.await {
+            tracing::error!(%error, pool = %self.pool, "a monitor has failed");
+        }
+        if timeout(LAST_WORDS, self.holds.drained()).await.is_err() {
+            tracing::warn!(pool = %self.pool, "some outcomes are not stored: their jobs come back when the leases run out");
+        }
+    }
+}
+
+/// Runs the worker of a pool until it is told to stop; one that breaks is built anew.
+async fn watch_over(shared: Shared, pool: Pool, holds: Arc<Holds>) {
+    let (stopping, overdue) = (shared.stopping.clone(), shared.overdue.clone());
+    let monitor = Monitor::new()
+        .register(move |restarts| {
+            let source = Source::start(fetcher(&shared, pool, &holds), restarts);
+            let (shared, holds) = (shared.clone(), Arc::clone(&holds));
+            WorkerBuilder::new(source.worker())
+                .backend(source)
+                .build(move |held: Held| handle(shared.clone(), Arc::clone(&holds), held.job))
+        })
+        .should_restart(|_, _| true)
+        .with_terminator(async move { overdue.cancelled().await });
+    let stop = async move {
+        stopping.cancelled().await;
+        Ok(())
+    };
+    if let Err(error) = monitor.run_with_signal(stop).await {
+        tracing::error!(%error, %pool, "a worker has failed");
+    }
+}
+
+fn fetcher(shared: &Shared, pool: Pool, holds: &Arc<Holds>) -> Fetcher {
+    Fetcher {
+        pool,
+        worker: format!("{pool}-{}", Uuid::now_v7().simple()).into(),
+        engine: Arc::clone(&shared.engine),
+        holds: Arc::clone(holds),
+        clock: Arc::clone(&shared.ctx.clock),
+        pauses: shared.pauses.watch(pool),
+        pace: shared.pace,
+        stopping: shared.stopping.clone(),
+    }
+}
+
+/// Runs a job in a tokio task of its own, so that all cores are used; it ends together with the future that waits for it.
+async fn handle(shared: Shared, holds: Arc<Holds>, job: Claimed) -> Result<Outcome, BoxDynError> {
+    Ok(AbortOnDropHandle::new(tokio::spawn(run(shared, holds, job))).await?)
+}
+
+async fn run(shared: Shared, holds: Arc<Holds>, job: Claimed) -> Outcome {
+    let _alone = if job.crashes >= ALONE_FROM { Some(shared.alone.lock().await) } else { None };
+    if job.is_suspect() && !record_start(&shared, &holds, &job).await {
+        return Outcome::Returned;
+    }
+    let Some(_running) = holds.start(&job.lease) else { return Outcome::Returned };
+    Outcome::Ran(job::perform(&shared.ctx, &job.delivery).await)
+}
+
+/// `false` when the job is not ours any more, or it cannot be recorded that it runs.
+async fn record_start(shared: &Shared, holds: &Holds, job: &Claimed) -> bool {
+    match shared.engine.mark_started(&[job.lease]).await {
+        Ok(marked) => {
+            holds.mark(&marked);
+            !marked.is_empty()
+        }
+        Err(error) => {
+            tracing::warn!(error = job::with_causes(&error), "a job that may crash is not started unrecorded");
+            false
+        }
+    }
+}
