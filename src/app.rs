@@ -208,7 +208,7 @@ fn routes(
     let intake = &config.intake;
     let settings = Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body };
     let http = Http::new(ctx.clone(), settings, metrics, vec![queue_check(engine)]);
-    http::router(http).nest("/bucket", local::router(bucket))
+    http::router_with(http, Router::new().nest("/bucket", local::router(bucket)))
 }
 
 fn queue_check(engine: &Arc<dyn Engine>) -> http::operations::Check {

@@ -12,7 +12,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use croner::Cron;
@@ -159,6 +159,21 @@ impl Config {
     pub(crate) fn public_url(&self, bound: SocketAddr) -> String {
         let url = self.public_url.as_ref().map_or_else(|| format!("http://{}", reachable(bound)), Url::to_string);
         url.trim_end_matches('/').to_owned()
+    }
+
+    /// For a server of a run's own: on a free port of this machine, reached there and nowhere else.
+    pub(crate) fn on_free_port(mut self) -> Self {
+        self.listen = ([127, 0, 0, 1], 0).into();
+        self.public_url = None;
+        self
+    }
+
+    /// With everything that is kept in another folder, for a run that leaves nothing behind.
+    pub(crate) fn moved_to(mut self, folder: &Path) -> Self {
+        self.data_dir = folder.to_owned();
+        self.database = DatabaseEngine::Sqlite(folder.join("longshore.db"));
+        self.bucket = BucketEngine::Folder(folder.join("bucket"));
+        self
     }
 
     fn read(layers: &mut Layers) -> Self {

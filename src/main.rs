@@ -5,6 +5,7 @@
 //! [`longshore_jobs`] and knows nothing of all this.
 
 mod app;
+mod bench;
 mod bucket;
 mod cli;
 mod client;

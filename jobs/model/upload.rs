@@ -13,7 +13,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::target::TargetKind;
-use super::{Digest, Target, Timestamp, words};
+use super::{Digest, Target, Timestamp, keys, words};
 
 /// The largest object that one POST or one copy can carry: 5 GB (Amazon S3 user guide, "Uploading objects").
 pub const MAX_SIZE: i64 = 5_000_000_000;
@@ -161,6 +161,42 @@ pub struct Upload {
 }
 
 impl Upload {
+    /// A row that was asked for just now, about which nothing but its name and its owner is known.
+    #[must_use]
+    pub fn requested(org_id: Uuid, user_id: Uuid, filename: String, now: Timestamp) -> Self {
+        let id = Uuid::now_v7();
+        Self {
+            id,
+            org_id,
+            user_id,
+            status: Status::Requested,
+            reason: None,
+            filename,
+            size: None,
+            arrived_size: None,
+            content_type: None,
+            sha256: None,
+            verified_sha256: None,
+            target_kind: None,
+            target_number: None,
+            client_ref: None,
+            metadata: None,
+            object_key: keys::staging(org_id, id),
+            policy: None,
+            policy_expires_at: None,
+            etag: None,
+            arrived_via: None,
+            changes: 0,
+            file_id: Uuid::now_v7(),
+            deduplicated: None,
+            resume_at: None,
+            resumes: 0,
+            created_at: now,
+            updated_at: now,
+            arrived_at: None,
+        }
+    }
+
     /// What the upload is for.
     #[must_use]
     pub fn target(&self) -> Option<Target> {

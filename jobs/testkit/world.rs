@@ -11,7 +11,7 @@ use crate::issue_policy::IssuePolicy;
 use crate::job::{Context, Limits, Verdict};
 use crate::ledger::{Db, files, orgs, reports, uploads};
 use crate::model::report::Delta;
-use crate::model::{Digest, Status, Timestamp, Upload, keys};
+use crate::model::{Digest, Timestamp, Upload, keys};
 use crate::outside::{Bucket, Queue};
 
 /// Everything a job needs, and the handles by which a test turns it.
@@ -53,36 +53,11 @@ impl World {
     /// A row as a door would write it, before it is inserted.
     #[must_use]
     pub fn requested(&self) -> Upload {
-        let (id, now) = (Uuid::now_v7(), self.ctx.clock.now());
+        let now = self.ctx.clock.now();
         Upload {
-            id,
-            org_id: self.org,
-            user_id: Uuid::nil(),
-            status: Status::Requested,
-            reason: None,
-            filename: "MyPicture.jpg".to_owned(),
-            size: None,
-            arrived_size: None,
-            content_type: None,
-            sha256: None,
-            verified_sha256: None,
-            target_kind: None,
-            target_number: None,
-            client_ref: None,
-            metadata: None,
-            object_key: keys::staging(self.org, id),
-            policy: None,
             policy_expires_at: Some(now + self.ctx.limits.policy_life),
-            etag: None,
-            arrived_via: None,
-            changes: 0,
-            file_id: Uuid::now_v7(),
-            deduplicated: None,
             resume_at: Some(now + self.ctx.limits.resume_after),
-            resumes: 0,
-            created_at: now,
-            updated_at: now,
-            arrived_at: None,
+            ..Upload::requested(self.org, Uuid::nil(), "MyPicture.jpg".to_owned(), now)
         }
     }
 

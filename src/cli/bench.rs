@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::{Failure, say};
+use crate::bench;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
     /// No-op jobs per second, pushed and drained, and the latency from push to start.
-    Queue(QueueArgs),
+    Queue,
     /// Small files per second, end to end.
     Files(FilesArgs),
     /// Latency of POST /api/uploads with its policy in the answer.
@@ -18,23 +19,13 @@ pub(super) enum BenchCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct QueueArgs {
-    /// Jobs to push and drain.
-    #[arg(long, default_value_t = 100_000, value_name = "N")]
-    pub(super) jobs: u64,
-    /// Jobs that wait already.
-    #[arg(long, default_value_t = 500_000, value_name = "N")]
-    pub(super) waiting: u64,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct FilesArgs {
     /// How many files.
     #[arg(long, default_value_t = 5_000, value_name = "N")]
     pub(super) files: u64,
     /// Bytes of each.
     #[arg(long, default_value_t = 10_240, value_name = "BYTES")]
-    pub(super) size: u64,
+    pub(super) size: usize,
     /// How many at once.
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub(super) concurrency: usize,
@@ -60,7 +51,20 @@ pub(super) struct VerifyArgs {
     pub(super) rounds: u32,
 }
 
-pub(super) async fn run(_config: Config, command: BenchCommand) -> Result<(), Failure> {
-    tracing::debug!(?command, "asked for");
-    Err(Failure::new("`longshore bench` is not built into this version yet"))
+pub(super) async fn run(config: Config, command: BenchCommand) -> Result<(), Failure> {
+    let measured = match command {
+        BenchCommand::Queue => bench::queue(&config).await.map(|figures| figures.to_string()),
+        BenchCommand::Files(args) => {
+            bench::files(&config, args.files, args.size, args.concurrency).await.map(|figures| figures.to_string())
+        }
+        BenchCommand::Intake(args) => {
+            bench::intake(&config, args.rate, args.seconds).await.map(|figures| figures.to_string())
+        }
+        BenchCommand::Verify(args) => {
+            bench::verify(&config, args.size, args.rounds).await.map(|figures| figures.to_string())
+        }
+    };
+    let figures = measured.map_err(|error| Failure::new("nothing was measured").because(&*error))?;
+    say(figures);
+    Ok(())
 }

@@ -137,9 +137,8 @@ async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServe
 }
 
 /// Everything in this process, on a free port, until the run is over.
-async fn bring_up(mut config: Config) -> Result<OwnServer, Failure> {
-    config.listen = ([127, 0, 0, 1], 0).into();
-    config.public_url = None;
+async fn bring_up(config: Config) -> Result<OwnServer, Failure> {
+    let config = config.on_free_port();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
     let app = App::open(config, Roles::all(), metrics).await.map_err(|error| cannot_start(&error))?;
     let (url, db, stop) = (app.url().to_owned(), app.context().db.clone(), CancellationToken::new());

@@ -46,9 +46,14 @@ impl FromRequestParts<Arc<Http>> for Query {
 }
 
 impl Query {
-    /// A parameter as it was sent.
-    pub fn text(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
+    /// A parameter as it was sent; 422 naming it when it holds control characters, which no stored text does.
+    pub fn text(&self, name: &'static str) -> Result<Option<String>, ApiError> {
+        match self.0.get(name) {
+            Some(value) if value.chars().any(char::is_control) => {
+                Err(ApiError::UnprocessableQuery { name, fault: "must not hold control characters".to_owned() })
+            }
+            value => Ok(value.cloned()),
+        }
     }
 
     /// A parameter that has to be a `T`; 422 naming it when it is not.

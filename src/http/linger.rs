@@ -4,6 +4,7 @@
 //! what is left of a body is read and thrown away first, as far as that is little and quick.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -19,27 +20,33 @@ const MOST: usize = 32 << 20;
 const LONGEST: Duration = Duration::from_secs(3);
 
 /// The rest of a request's body.
-pub struct Rest(Option<Arc<Mutex<BodyDataStream>>>);
+pub struct Rest {
+    body: Arc<Mutex<BodyDataStream>>,
+    /// The client sends nothing before it is told to (`Expect: 100-continue`), and reading is telling.
+    held_back: Arc<AtomicBool>,
+}
 
 impl Rest {
     /// Puts a body into the request that leaves behind what was not read of it.
     pub fn of(request: Request) -> (Request, Self) {
-        if request.headers().contains_key(header::EXPECT) {
-            // The client waits for a word before it sends anything; reading would be that word.
-            return (request, Self(None));
-        }
+        let held_back = Arc::new(AtomicBool::new(request.headers().contains_key(header::EXPECT)));
         let (head, body) = request.into_parts();
         let shared = Arc::new(Mutex::new(body.into_data_stream()));
-        let lent = Arc::clone(&shared);
-        let body = stream::poll_fn(move |context| lock(&lent).poll_next_unpin(context));
-        (Request::from_parts(head, Body::from_stream(body)), Self(Some(shared)))
+        let rest = Self { body: Arc::clone(&shared), held_back: Arc::clone(&held_back) };
+        let body = stream::poll_fn(move |context| {
+            held_back.store(false, Ordering::Relaxed);
+            lock(&shared).poll_next_unpin(context)
+        });
+        (Request::from_parts(head, Body::from_stream(body)), rest)
     }
 
     /// Reads it and throws it away.
     pub async fn drain(self) {
-        let Some(shared) = self.0 else { return };
+        if self.held_back.load(Ordering::Relaxed) {
+            return;
+        }
         let mut read = 0;
-        let draining = stream::poll_fn(|context| match lock(&shared).poll_next_unpin(context) {
+        let draining = stream::poll_fn(|context| match lock(&self.body).poll_next_unpin(context) {
             Poll::Ready(Some(Ok(chunk))) if read < MOST => {
                 read += chunk.len();
                 Poll::Ready(Some(Ok::<_, Infallible>(())))

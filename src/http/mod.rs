@@ -80,21 +80,27 @@ impl Http {
 
 /// Every route of the service but the local bucket's.
 pub fn router(state: Arc<Http>) -> Router {
+    router_with(state, Router::new())
+}
+
+/// As [`router`], with routes beside it that get the same request id, span, panic guard and metrics: the local bucket's.
+pub fn router_with(state: Arc<Http>, beside: Router) -> Router {
     let routes =
         Router::new().merge(page::routes()).merge(operations::routes()).merge(uploads::routes()).merge(files::routes());
-    finish(routes, state)
+    finish(routes, state, beside)
 }
 
 /// `/metrics` and nothing else, for an address of its own.
 pub fn metrics_router(state: Arc<Http>) -> Router {
-    finish(operations::metrics_routes(), state)
+    finish(operations::metrics_routes(), state, Router::new())
 }
 
-fn finish(routes: Router<Arc<Http>>, state: Arc<Http>) -> Router {
+fn finish(routes: Router<Arc<Http>>, state: Arc<Http>, beside: Router) -> Router {
     routes
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(state.settings.max_body))
-        .layer(from_fn(observe::observe))
         .with_state(state)
+        .merge(beside)
+        .layer(from_fn(observe::observe))
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::errors::ApiError;
@@ -27,8 +28,9 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let started = Instant::now();
-    let span = tracing::info_span!("request", method, route, id = id.to_str().unwrap_or_default());
-    let mut response = answer(request, next).instrument(span).await;
+    let span = tracing::info_span!("request", method, route, status = Empty, id = id.to_str().unwrap_or_default());
+    let mut response = answer(request, next).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
     count(route, method, &response, started);
     response.headers_mut().insert(REQUEST_ID, id);
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -66,7 +68,6 @@ async fn answer(request: Request, next: Next) -> Response {
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let response = response.unwrap_or_else(|_| ApiError::Internal("a handler panicked".into()).into_response());
     rest.drain().await;
-    tracing::debug!(status = response.status().as_u16(), "answered");
     response
 }
 

@@ -1,46 +1,16 @@
 //! New rows of the ledger, and what a media type may be.
 
-use longshore_jobs::model::{Status, Timestamp, Upload, keys};
-use uuid::Uuid;
+use longshore_jobs::model::{Timestamp, Upload};
 
 use super::auth::Caller;
 
 /// The longest media type in bytes.
 const LONGEST_TYPE: usize = 255;
 
-/// An upload that was just asked for, about which only its name and its owner are known.
+/// An upload that was just asked for, with the media type that its name suggests.
 pub fn fresh(caller: &Caller, filename: String, now: Timestamp) -> Upload {
-    let id = Uuid::now_v7();
-    Upload {
-        id,
-        org_id: caller.org(),
-        user_id: caller.user(),
-        status: Status::Requested,
-        reason: None,
-        content_type: guess_type(&filename),
-        filename,
-        size: None,
-        arrived_size: None,
-        sha256: None,
-        verified_sha256: None,
-        target_kind: None,
-        target_number: None,
-        client_ref: None,
-        metadata: None,
-        object_key: keys::staging(caller.org(), id),
-        policy: None,
-        policy_expires_at: None,
-        etag: None,
-        arrived_via: None,
-        changes: 0,
-        file_id: Uuid::now_v7(),
-        deduplicated: None,
-        resume_at: None,
-        resumes: 0,
-        created_at: now,
-        updated_at: now,
-        arrived_at: None,
-    }
+    let content_type = guess_type(&filename);
+    Upload { content_type, ..Upload::requested(caller.org(), caller.user(), filename, now) }
 }
 
 /// The media type that a name suggests; `None` when it suggests none.

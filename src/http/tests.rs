@@ -1,1 +1,7 @@
 //! The door as clients see it.
+
+mod access;
+mod errors;
+mod files;
+mod operations;
+mod uploads;

@@ -12,7 +12,7 @@ const EVERY_SECOND: &str = "* * * * * *";
 async fn a_lost_notice_is_made_up_for_by_the_poller() {
     let server = Server::with(&[
         ("LONGSHORE_INBOX_URL", "none:"),
-        ("LONGSHORE_LIMITS__FIRST_POLL", "0s"),
+        ("LONGSHORE_LIMITS__FIRST_POLL", "2s"),
         ("LONGSHORE_SCHEDULE__POLL_ARRIVALS", EVERY_SECOND),
     ]);
     let upload = server.create(json!({ "filename": "quiet.txt" })).await;
@@ -51,7 +51,7 @@ async fn what_never_comes_expires_and_may_be_renewed() {
 
     let path = format!("/api/uploads/{}/policy", upload["id"].as_str().unwrap());
     let (status, renewed) = server.post(&path, json!({})).await;
-    assert_eq!((status.as_u16(), renewed["uploads"][0]["status"].as_str()), (201, Some("issued")), "{renewed}");
+    assert_eq!((status.as_u16(), renewed["uploads"][0]["status"].as_str()), (200, Some("issued")), "{renewed}");
     assert_eq!(post_form(&renewed["uploads"][0], b"in time").await, 201);
     assert_eq!(server.settled(&upload).await["status"], "done");
 }

@@ -226,3 +226,28 @@ fn put_refusal(error: BucketError) -> ApiError {
         error => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_form_that_comes_fast_is_not_held_in_memory() {
+        let pulled = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&pulled);
+        let head = b"--XX\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\n";
+        let chunks =
+            std::iter::once(Bytes::from_static(head)).chain(std::iter::repeat_n(Bytes::from(vec![0; 64 << 10]), 100));
+        let chunks = chunks.map(move |chunk| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, BoxError>(chunk)
+        });
+        let body = Body::from_stream(stream::iter(chunks));
+
+        let mut form = Multipart::new(paced(body, Arc::default()), "XX");
+        let mut field = form.next_field().await.unwrap().unwrap();
+        assert!(field.chunk().await.unwrap().is_some());
+
+        assert!(pulled.load(Ordering::Relaxed) <= 3, "{pulled:?} chunks for the first");
+    }
+}

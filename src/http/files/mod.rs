@@ -81,11 +81,21 @@ fn accepted(upload: Upload) -> Result<Upload, ApiError> {
 async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<Value>, ApiError> {
     caller.needs(Scope::Read)?;
     let id = id.0.ok_or(ApiError::FileNotFound)?;
-    let entry = match own(&http, &caller, id).await? {
-        Some(file) => FileEntry::from(file),
-        None => FileEntry::from(on_its_way(&http, &caller, id).await?),
-    };
+    let entry = find(&http, &caller, id).await?;
     Ok(Json(envelope(GOT, "files", &[entry]).into()))
+}
+
+/// The file, or what is to become it.
+async fn find(http: &Http, caller: &Caller, id: Uuid) -> Result<FileEntry, ApiError> {
+    if let Some(file) = own(http, caller, id).await? {
+        return Ok(file.into());
+    }
+    let upload = on_its_way(http, caller, id).await?;
+    if upload.status != Status::Done {
+        return Ok(upload.into());
+    }
+    // It was stored between the two looks, or was deleted long ago.
+    Ok(own(http, caller, id).await?.ok_or(ApiError::FileNotFound)?.into())
 }
 
 /// The caller's own file of that id; `None` when there is none of that id.
@@ -176,15 +186,15 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
 fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {
     Ok(files::Filter {
         sha256: query.parsed("hash")?,
-        filename: query.text("filename"),
-        content_type: query.text("type"),
+        filename: query.text("filename")?,
+        content_type: query.text("type")?,
         target: query.parsed("target")?,
-        number: query.text("number"),
+        number: query.text("number")?,
     })
 }
 
 fn is_ascending(query: &Query) -> Result<bool, ApiError> {
-    match query.text("sort").as_deref() {
+    match query.text("sort")?.as_deref() {
         None | Some("-createdAt") => Ok(false),
         Some("createdAt") => Ok(true),
         Some(_) => {

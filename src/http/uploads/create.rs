@@ -12,6 +12,7 @@ use longshore_jobs::job::{Lane, NewJob};
 use longshore_jobs::ledger::{LedgerError, blobs, files, uploads};
 use longshore_jobs::model::file::BlobState;
 use longshore_jobs::model::org::Scope;
+use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::policy_life;
 use longshore_jobs::model::{Digest, Status, Upload};
 
@@ -57,29 +58,38 @@ async fn find_by_ref(http: &Http, caller: &Caller, asked: &Asked) -> Result<Opti
 
 /// Answers a `ref` that stands already, with a policy that is good for a while if it is issued.
 async fn repeat(http: &Http, caller: &Caller, known: Upload, prefer: Prefer) -> Result<Response, ApiError> {
-    let over = known.policy_expires_at.is_none_or(|end| end < http.ctx.now() + http.ctx.limits.policy_life / 10);
-    let renewed = known.status == Status::Issued && over && renew(http, &known).await?;
+    let renewed = known.status == Status::Issued && !is_good(http, &known) && renew(http, &known).await?;
     let wanting = renewed || lacks_policy(&known);
     let upload = if wanting { obtain_policy(http, known, prefer).await? } else { known };
     answer((http, caller, prefer), StatusCode::OK, POSTED, upload).await
+}
+
+/// Whether the policy lasts for a while yet and leads to where the bucket is now: a restart may have moved it.
+fn is_good(http: &Http, upload: &Upload) -> bool {
+    let soon = http.ctx.now() + http.ctx.limits.policy_life / 10;
+    let policy = upload.policy.as_deref().and_then(|text| serde_json::from_str::<PostPolicy>(text).ok());
+    upload.policy_expires_at.is_some_and(|end| end >= soon)
+        && policy.is_some_and(|policy| policy.url == http.ctx.bucket.address().url)
 }
 
 /// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` was taken in the meantime.
 async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
     let now = http.ctx.now();
     let row = asked.row(rows::fresh(caller, asked.filename.clone(), now));
-    if let Some(sha256) = asked.sha256
-        && has_bytes(http, caller, asked, sha256).await?
-    {
-        let stored = files::store_known(&http.ctx.db, row.clone(), sha256, now).await;
-        if let Some(upload) = unless_taken(asked, stored)? {
-            let Some(upload) = upload else { return insert(http, asked, row).await };
+    let known = match asked.sha256 {
+        Some(sha256) if has_bytes(http, caller, asked, sha256).await? => sha256,
+        _ => return insert(http, asked, row).await,
+    };
+    let stored = files::store_known(&http.ctx.db, row.clone(), known, now).await;
+    match unless_taken(asked, stored)? {
+        None => Ok(None),
+        // The blob has begun to leave.
+        Some(None) => insert(http, asked, row).await,
+        Some(Some(upload)) => {
             note_known(http, &upload).await;
-            return Ok(Some(upload));
+            Ok(Some(upload))
         }
-        return Ok(None);
     }
-    insert(http, asked, row).await
 }
 
 /// Whether the org's blob with these bytes stands and is whole; 422 when the declared size is not that blob's.

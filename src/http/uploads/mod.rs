@@ -95,7 +95,7 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
     let filter = uploads::Filter {
         status: query.parsed("status")?,
         target: query.parsed("target")?,
-        number: query.text("number"),
+        number: query.text("number")?,
     };
     let (page, per_page) = files::page_of(&query)?;
     let offset = (page - 1).saturating_mul(per_page);

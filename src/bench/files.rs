@@ -1,0 +1,63 @@
+//! Small files, end to end: ask for a policy, post the form, notice, verify, store; client and server in one process.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use longshore_jobs::model::Digest;
+use longshore_jobs::outside::BoxError;
+use tokio_util::sync::CancellationToken;
+
+use super::{Figures, OwnServer, bench_folder, peak_memory, per_second};
+use crate::client::ingest::{self, IngestOptions, Progress};
+use crate::config::Config;
+
+/// Ingests so many random files of so many bytes, beside a plain loop that hashes and copies them.
+pub(crate) async fn files(config: &Config, count: u64, size: usize, concurrency: usize) -> Result<Figures, BoxError> {
+    let folder = bench_folder(config)?;
+    let source = folder.path().join("source");
+    fs::create_dir(&source)?;
+    for number in 0..count {
+        let mut bytes = vec![0; size];
+        rand::fill(&mut bytes[..]);
+        fs::write(source.join(format!("{number:08}.bin")), bytes)?;
+    }
+    let plain = copy_plainly(&source, &folder.path().join("copy"))?;
+
+    let server = OwnServer::start(config).await?;
+    let options = IngestOptions { paths: vec![source], target: None, concurrency };
+    let started = Instant::now();
+    let summary = ingest::run(server.api.clone(), options, Progress::silent(), CancellationToken::new()).await;
+    let took = started.elapsed();
+    server.end().await?;
+    if !summary.is_complete() {
+        return Err(summary.to_string().into());
+    }
+    let mut figures = Figures::default();
+    figures.add(
+        format!("files of {size} bytes ingested/s, {count} files"),
+        format!("{:.0}", per_second(count, took)),
+        "1000",
+    );
+    figures.add("hash, copy and fsync in a loop/s, the same files", format!("{:.0}", per_second(count, plain)), "");
+    if let Some(peak) = peak_memory() {
+        figures.add("peak memory of client and server", format!("{} MiB", peak >> 20), "");
+    }
+    Ok(figures)
+}
+
+/// What one thread without any pipeline takes to hash and copy the files, each one safe on disk.
+fn copy_plainly(from: &Path, to: &Path) -> std::io::Result<Duration> {
+    fs::create_dir(to)?;
+    let started = Instant::now();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let bytes = fs::read(entry.path())?;
+        std::hint::black_box(Digest::of(&bytes));
+        let mut copy = fs::File::create_new(to.join(entry.file_name()))?;
+        copy.write_all(&bytes)?;
+        copy.sync_all()?;
+    }
+    Ok(started.elapsed())
+}

@@ -1,0 +1,79 @@
+//! Latency of `POST /api/uploads` with its policy in the answer, at a steady rate of arrivals.
+
+use std::time::{Duration, Instant};
+
+use longshore_jobs::outside::BoxError;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant as Tick, sleep_until};
+
+use super::{Figures, OwnServer, milliseconds, percentile};
+use crate::config::Config;
+
+/// Asks for so many uploads a second, for so many seconds, whether earlier ones are answered or not; beside it `GET /livez`
+/// at the same rate, which is what a request costs that does nothing.
+pub(crate) async fn intake(config: &Config, rate: u32, seconds: u32) -> Result<Figures, BoxError> {
+    let server = OwnServer::start(config).await?;
+    let client = Client::builder().build()?;
+    let (uploads, livez) = (format!("{}/api/uploads", server.url), format!("{}/livez", server.url));
+    let token = server.token.clone();
+    let ask = {
+        let client = client.clone();
+        move |number: u32| ask(client.clone(), uploads.clone(), token.clone(), number)
+    };
+    let nothing = move |_| {
+        let request = client.get(&livez).send();
+        async move { Ok((request.await?.status() == StatusCode::OK, Duration::ZERO)) }
+    };
+    // Connections and code paths are warm before anything counts.
+    load(ask.clone(), rate, 1).await?;
+    let (policies, missing) = load(ask, rate, seconds).await?;
+    let (idle, _) = load(nothing, rate, seconds.min(5)).await?;
+    server.end().await?;
+
+    let mut figures = Figures::default();
+    let count = policies.len();
+    figures.add(
+        format!("POST /api/uploads p50, {rate}/s, {count} requests"),
+        milliseconds(percentile(&policies, 0.5)),
+        "5 ms",
+    );
+    figures.add("POST /api/uploads p99", milliseconds(percentile(&policies, 0.99)), "");
+    figures.add("answers without a policy", missing.to_string(), "0");
+    figures.add("GET /livez p50, the same rate", milliseconds(percentile(&idle, 0.5)), "");
+    figures.add("GET /livez p99", milliseconds(percentile(&idle, 0.99)), "");
+    Ok(figures)
+}
+
+type Answer = Result<(bool, Duration), reqwest::Error>;
+
+async fn ask(client: Client, url: String, token: String, number: u32) -> Answer {
+    let body = json!({ "filename": format!("{number}.jpg"), "size": 10_240, "target": { "kind": "order", "number": "A-100" } });
+    let response = client.post(url).bearer_auth(token).json(&body).send().await?;
+    let answer: Value = response.json().await?;
+    Ok((answer["uploads"][0]["upload"]["fields"]["policy"].is_string(), Duration::ZERO))
+}
+
+/// The latencies in order, and how many answers were not what was asked for.
+async fn load<F, R>(request: F, rate: u32, seconds: u32) -> Result<(Vec<Duration>, usize), BoxError>
+where
+    F: Fn(u32) -> R,
+    R: Future<Output = Answer> + Send + 'static,
+{
+    let (start, mut answers) = (Tick::now(), JoinSet::new());
+    for number in 0..rate * seconds {
+        sleep_until(start + Duration::from_secs(1) * number / rate).await;
+        let answer = request(number);
+        let sent = Instant::now();
+        answers.spawn(async move { answer.await.map(|(good, _)| (good, sent.elapsed())) });
+    }
+    let (mut latencies, mut bad) = (Vec::new(), 0);
+    while let Some(answer) = answers.join_next().await {
+        let (good, latency) = answer??;
+        bad += usize::from(!good);
+        latencies.push(latency);
+    }
+    latencies.sort_unstable();
+    Ok((latencies, bad))
+}
