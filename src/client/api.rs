@@ -139,6 +139,7 @@ impl Api {
     }
 
     /// Where the server is.
+    #[cfg(test)]
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }

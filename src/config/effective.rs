@@ -16,6 +16,7 @@ impl Effective {
     }
 
     /// Path and shown text of every setting.
+    #[cfg(test)]
     pub(crate) fn settings(&self) -> Vec<(&str, &str)> {
         self.0.iter().map(|(path, text, _)| (path.as_str(), text.as_str())).collect()
     }

@@ -1,6 +1,7 @@
 //! One file's way: hash, ask, post the form, wait until it is final.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use longshore_jobs::job::with_causes;
@@ -47,6 +48,9 @@ pub(crate) struct Outcome {
     /// When its upload last moved by what this run did; empty otherwise. By the server's clock, sorts as text.
     #[serde(skip)]
     pub(super) moved_at: String,
+    /// Bytes that progress was told of while the file was on its way.
+    #[serde(skip)]
+    pub(super) travelled: u64,
 }
 
 /// What came of a file.
@@ -89,13 +93,15 @@ pub(super) async fn ingest(
 ) -> Result<Outcome, ApiError> {
     let end = End::Uploaded;
     let (name, size) = (found.name.clone(), found.size);
-    let outcome = Outcome { name, end, size, hash: None, upload_id: None, file_id: None, moved_at: String::new() };
-    let mut journey = Journey { api, progress, outcome, sent: false };
+    let (hash, upload_id, file_id, moved_at, travelled) = (None, None, None, String::new(), 0);
+    let outcome = Outcome { name, end, size, hash, upload_id, file_id, moved_at, travelled };
+    let mut journey = Journey { api, progress, outcome, sent: false, travelled: Arc::default() };
     match journey.travel(&found, target.as_ref().as_ref()).await {
         Ok(end) => journey.outcome.end = end,
         Err(Stop::File(reason)) => journey.outcome.end = End::Failed { reason },
         Err(Stop::Run(error)) => return Err(error),
     }
+    journey.outcome.travelled = journey.travelled.load(Ordering::Relaxed);
     Ok(journey.outcome)
 }
 
@@ -105,6 +111,8 @@ struct Journey {
     outcome: Outcome,
     /// Whether this run has posted the bytes.
     sent: bool,
+    /// Bytes that progress has been told of.
+    travelled: Arc<AtomicU64>,
 }
 
 impl Journey {
@@ -180,14 +188,13 @@ impl Journey {
     /// `false` when the bucket refused because the policy ran out.
     async fn post(&mut self, policy: &PolicyForm, content: &Content) -> Result<bool, Stop> {
         let ends = Instant::now() + Duration::from_secs(policy.expires);
-        let progress = Arc::clone(&self.progress);
-        let counted = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let (progress, travelled) = (Arc::clone(&self.progress), Arc::clone(&self.travelled));
         let sent = move |sent| match sent {
             Sent::More(bytes) => {
-                counted.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+                travelled.fetch_add(bytes, Ordering::Relaxed);
                 progress.sent(bytes);
             }
-            Sent::Again => progress.unsent(counted.swap(0, std::sync::atomic::Ordering::Relaxed)),
+            Sent::Again => progress.unsent(travelled.swap(0, Ordering::Relaxed)),
         };
         match form::post(&self.api.transport, policy, content, sent).await {
             Ok(()) => {

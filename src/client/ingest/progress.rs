@@ -89,7 +89,7 @@ impl Progress {
 
     /// A file has come to its end.
     pub(super) fn finished(&self, outcome: &Outcome) {
-        self.unsent(outcome.size);
+        self.unsent(outcome.travelled);
         self.done.files.fetch_add(1, Ordering::Relaxed);
         self.done.bytes.fetch_add(outcome.size, Ordering::Relaxed);
         if let End::Failed { .. } = outcome.end {
@@ -158,5 +158,52 @@ impl Progress {
 fn write_line(out: &mut impl std::io::Write, line: &str) {
     if let Err(error) = writeln!(out, "{line}") {
         tracing::debug!(%error, "nobody reads the progress");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_jobs::model::Digest;
+
+    use super::*;
+
+    fn outcome(size: u64, travelled: u64) -> Outcome {
+        let (hash, upload_id, file_id, moved_at) = (Some(Digest::of(b"")), None, None, String::new());
+        let (name, end) = ("a".to_owned(), End::Uploaded);
+        Outcome { name, end, size, hash, upload_id, file_id, moved_at, travelled }
+    }
+
+    #[test]
+    fn bytes_on_their_way_count_once_and_a_small_file_takes_nothing_from_a_large_one() {
+        let progress = Progress::silent();
+        let found = |size| Found { path: "a".into(), name: "a".to_owned(), size };
+        progress.begin(&[found(1_000), found(10)]);
+
+        progress.sent(400);
+        progress.finished(&outcome(10, 0));
+        assert_eq!(progress.bytes(), 410);
+
+        progress.unsent(400);
+        progress.sent(1_000);
+        progress.finished(&outcome(1_000, 1_000));
+        assert_eq!((progress.bytes(), progress.files()), (1_010, "2/2 files".to_owned()));
+    }
+
+    #[test]
+    fn a_line_tells_files_bytes_rate_and_time_left() {
+        let progress = Progress::silent();
+        progress.begin(&[Found { path: "a".into(), name: "a".to_owned(), size: 2_000_000 }]);
+        progress.sent(1_000_000);
+
+        let line = progress.line();
+
+        assert!(line.starts_with("0/1 files, 1.00 MB of 2.00 MB, ") && line.ends_with(" left"), "{line}");
+    }
+
+    #[test]
+    fn machines_get_one_flat_object_for_each_file() {
+        let line = serde_json::to_value(outcome(7, 0)).unwrap();
+        assert_eq!((&line["path"], &line["status"], &line["size"]), (&"a".into(), &"uploaded".into(), &7.into()));
+        assert!(line.get("travelled").is_none());
     }
 }
