@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use longshore_jobs::job::{Context, Pool};
-use longshore_jobs::ledger::{Db, LedgerError};
+use longshore_jobs::ledger::{Db, LedgerError, dead_letters};
 use longshore_jobs::model::policy::Credentials;
 use longshore_jobs::outside::{Bucket, Clock, Queue, SystemClock};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
@@ -21,13 +21,14 @@ use url::Url;
 use crate::bucket::local::{self, LocalBucket};
 use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine};
 use crate::folder::{self, DataFolder, FolderError};
+use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
 use crate::inbox::{Inbox, LocalInbox};
-use crate::notices;
 use crate::queue::engine::{Engine, EngineError};
 use crate::queue::sql::SqlQueue;
 use crate::queue::workers::Workers;
 use crate::schedule::{self, Schedule};
+use crate::{metrics, notices};
 
 /// How many events of the local bucket may wait for the notice door before posts do.
 const EVENTS: usize = 10_000;
@@ -59,6 +60,7 @@ pub(crate) struct App {
     bucket: Arc<LocalBucket>,
     events: mpsc::Receiver<String>,
     listener: Option<TcpListener>,
+    metrics_listener: Option<TcpListener>,
     metrics: PrometheusHandle,
     folder: DataFolder,
     url: String,
@@ -112,6 +114,10 @@ impl App {
         let folder = DataFolder::claim(&config.data_dir)?;
         let db = open_ledger(&config).await?;
         let listener = if roles.intake { Some(listen(config.listen).await?) } else { None };
+        let metrics_listener = match config.metrics_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
         let url = config.public_url(bound);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -128,7 +134,7 @@ impl App {
             limits: config.limits,
         };
         let engine = Arc::new(queue);
-        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics, folder, url })
+        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics_listener, metrics, folder, url })
     }
 
     /// Where it is reached; no slash at its end.
@@ -150,14 +156,19 @@ impl App {
             let schedules = schedules(&self.config);
             doors.push(tokio::spawn(schedule::run(self.ctx.clone(), schedules, stop.clone())));
         }
+        let http = http(&self.ctx, &self.config, &self.engine, self.metrics);
+        if let Some(listener) = self.metrics_listener {
+            let routes = http::metrics_router(Arc::clone(&http));
+            doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
+        }
         if let Some(listener) = self.listener {
             let inbox: Arc<dyn Inbox> = Arc::new(LocalInbox::new(self.events));
             doors.push(match self.config.inbox {
                 InboxEngine::Local => tokio::spawn(notices::receive(self.ctx.clone(), inbox, stop.clone())),
                 InboxEngine::None => tokio::spawn(notices::discard(inbox, stop.clone())),
             });
-            let bucket = Arc::clone(&self.bucket);
-            let routes = routes(&self.ctx, &self.config, &self.engine, bucket, self.metrics);
+            let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
+            let routes = http::router(http, beside);
             doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
             self.folder.announce(&self.url)?;
         }
@@ -198,24 +209,28 @@ fn schedules(config: &Config) -> Vec<Schedule> {
     config.schedule.iter().filter_map(|(kind, cron)| Schedule::of(kind, cron.clone())).collect()
 }
 
-fn routes(
-    ctx: &Context,
-    config: &Config,
-    engine: &Arc<dyn Engine>,
-    bucket: Arc<LocalBucket>,
-    metrics: PrometheusHandle,
-) -> Router {
+fn http(ctx: &Context, config: &Config, engine: &Arc<dyn Engine>, metrics: PrometheusHandle) -> Arc<Http> {
     let intake = &config.intake;
     let settings = Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body };
-    let http = Http::new(ctx.clone(), settings, metrics, vec![queue_check(engine)]);
-    http::router_with(http, Router::new().nest("/bucket", local::router(bucket)))
+    Http::new(ctx.clone(), settings, metrics, vec![queue_check(engine)], vec![queue_reading(ctx, engine)])
 }
 
-fn queue_check(engine: &Arc<dyn Engine>) -> http::operations::Check {
+fn queue_check(engine: &Arc<dyn Engine>) -> Check {
     let engine = Arc::clone(engine);
-    http::operations::Check::helpful("queue", move || {
+    Check::helpful("queue", move || {
         let engine = Arc::clone(&engine);
         async move { Ok(engine.next_due(Pool::Issue).await.map(drop)?) }
+    })
+}
+
+fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
+    let (db, engine) = (ctx.db.clone(), Arc::clone(engine));
+    Box::new(move || {
+        let (db, engine) = (db.clone(), Arc::clone(&engine));
+        Box::pin(async move {
+            metrics::show_queue(&engine.depths().await?, &dead_letters::count_by_pool(&db).await?);
+            Ok(())
+        })
     })
 }
 

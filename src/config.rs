@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) inbox: InboxEngine,
     /// Where to serve; port 0 takes a free one.
     pub(crate) listen: SocketAddr,
+    /// Where the metrics are served too; `None` for nowhere else.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// As configured; see [`Config::public_url`].
     pub(crate) public_url: Option<Url>,
     /// A first token with all scopes.
@@ -130,8 +132,6 @@ pub(crate) struct Intake {
     pub(crate) wait: Duration,
     /// How long `POST /api/files` waits for its files.
     pub(crate) files_wait: Duration,
-    /// The longest wait that a client may ask for.
-    pub(crate) max_wait: Duration,
     /// The largest JSON body in bytes.
     pub(crate) max_body: usize,
 }
@@ -188,6 +188,7 @@ impl Config {
             bucket,
             inbox: layers.read("inbox_url", InboxEngine::parse),
             listen: layers.read("listen", units::address),
+            metrics_listen: layers.read("metrics_listen", |text| units::optional(text, units::address)),
             public_url: layers.read("public_url", |text| units::optional(text, units::public_url)),
             bootstrap_token: layers.read("bootstrap_token", |text| units::optional(text, token)),
             log: read_log(layers),
@@ -269,7 +270,6 @@ fn read_intake(layers: &mut Layers) -> Intake {
     Intake {
         wait: layers.read("intake.wait", units::duration),
         files_wait: layers.read("intake.files_wait", units::duration),
-        max_wait: layers.read("intake.max_wait", units::duration),
         max_body: layers.read("intake.max_body", units::body_size),
     }
 }

@@ -1,6 +1,7 @@
 //! What Prometheus sees: every metric described, present at zero from the start, and read from the ledger where it is a count
 //! of things.
 
+use crate::queue::engine::Depth;
 use longshore_jobs::job::Pool;
 use longshore_jobs::model::Status;
 use longshore_jobs::model::upload::ArrivedVia;
@@ -87,4 +88,19 @@ fn start_at_zero() {
         gauge!(name).set(0.0);
     }
     gauge!("longshore_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// Shows what waits, runs and is dead, for every pool, whether it has any or not.
+pub fn show_queue(depths: &[Depth], dead: &[(Pool, i64)]) {
+    #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^53 jobs")]
+    let number = |count: u64| count as f64;
+    for pool in Pool::ALL {
+        let mine = || depths.iter().filter(|depth| depth.pool == *pool);
+        let dead: i64 = dead.iter().filter(|(of, _)| of == pool).map(|(_, count)| count).sum();
+        let oldest = mine().map(|depth| depth.oldest_age).max().unwrap_or_default();
+        let name = pool.as_str();
+        gauge!("longshore_queue_depth", "pool" => name).set(number(mine().map(|depth| depth.waiting).sum()));
+        gauge!("longshore_queue_oldest_age_seconds", "pool" => name).set(oldest.as_secs_f64());
+        gauge!("longshore_jobs_dead", "pool" => name).set(number(u64::try_from(dead).unwrap_or(0)));
+    }
 }

@@ -36,7 +36,7 @@ use longshore_jobs::job::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use self::errors::ApiError;
-use self::operations::{Check, Gauges};
+use self::operations::{Check, Gauges, Reading};
 
 /// What the door needs to answer.
 pub struct Http {
@@ -67,24 +67,27 @@ impl Default for Settings {
 }
 
 impl Http {
-    /// A door onto the pipeline. `more_checks` are shown by `/readyz` beside those of the ledger and the bucket.
+    /// A door onto the pipeline. `more_checks` are shown by `/readyz` beside those of the ledger and the bucket; `readings` set
+    /// gauges before a scrape, beside those of the ledger.
     #[must_use]
-    pub fn new(ctx: Context, settings: Settings, metrics: PrometheusHandle, more_checks: Vec<Check>) -> Arc<Self> {
+    pub fn new(
+        ctx: Context,
+        settings: Settings,
+        metrics: PrometheusHandle,
+        more_checks: Vec<Check>,
+        readings: Vec<Reading>,
+    ) -> Arc<Self> {
         let mut checks = operations::standard_checks(&ctx);
         checks.extend(more_checks);
         let page_policy = page::content_security_policy(&ctx.bucket.address().url);
-        let (keys, gauges) = (auth::Keys::default(), Gauges::default());
+        let (keys, gauges) = (auth::Keys::default(), Gauges::new(readings));
         Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy })
     }
 }
 
-/// Every route of the service but the local bucket's.
-pub fn router(state: Arc<Http>) -> Router {
-    router_with(state, Router::new())
-}
-
-/// As [`router`], with routes beside it that get the same request id, span, panic guard and metrics: the local bucket's.
-pub fn router_with(state: Arc<Http>, beside: Router) -> Router {
+/// Every route of the service, and those beside it that get the same request id, span, panic guard and metrics: the local
+/// bucket's.
+pub fn router(state: Arc<Http>, beside: Router) -> Router {
     let routes =
         Router::new().merge(page::routes()).merge(operations::routes()).merge(uploads::routes()).merge(files::routes());
     finish(routes, state, beside)

@@ -43,7 +43,8 @@ pub struct Check {
     probe: Probe,
 }
 
-type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+/// Something to be asked now and then.
+pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
 impl Check {
     /// A check without which nothing can be answered: `/readyz` is 503 when it fails.
@@ -109,23 +110,43 @@ async fn readyz(State(http): State<Arc<Http>>) -> Response {
 }
 
 async fn render_metrics(State(http): State<Arc<Http>>) -> Response {
-    if http.gauges.are_stale()
-        && let Err(error) = read_gauges(&http.ctx).await
-    {
-        tracing::warn!(error = with_causes(&error), "the gauges could not be read from the ledger");
+    if http.gauges.are_stale() {
+        http.gauges.read(&http.ctx).await;
     }
     let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, media_type)], http.metrics.render()).into_response()
 }
 
-/// When the gauges were last read.
-#[derive(Default)]
-pub struct Gauges(Mutex<Option<Instant>>);
+/// Sets gauges before a scrape.
+pub type Reading = Probe;
+
+/// What sets the gauges, and when it last did.
+pub struct Gauges {
+    readings: Vec<Reading>,
+    last: Mutex<Option<Instant>>,
+}
 
 impl Gauges {
+    /// With these readings beside those of the ledger.
+    pub const fn new(readings: Vec<Reading>) -> Self {
+        Self { readings, last: Mutex::new(None) }
+    }
+
+    /// Sets every gauge; one that cannot be read keeps its value.
+    async fn read(&self, ctx: &Context) {
+        if let Err(error) = read_gauges(ctx).await {
+            tracing::warn!(error = with_causes(&error), "the gauges could not be read from the ledger");
+        }
+        for reading in &self.readings {
+            if let Err(error) = reading().await {
+                tracing::warn!(error = with_causes(&*error), "some gauges could not be read");
+            }
+        }
+    }
+
     /// Whether they are to be read now; whoever is told so does it, and nobody else for a second.
     fn are_stale(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let stale = last.is_none_or(|at| at.elapsed() >= FRESH);
         if stale {
             *last = Some(Instant::now());
@@ -135,7 +156,6 @@ impl Gauges {
 }
 
 async fn read_gauges(ctx: &Context) -> Result<(), LedgerError> {
-    metrics::gauge!("longshore_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let (open, now) = (uploads::open(&ctx.db).await?, ctx.now());
     for status in OPEN {
         let row = open.iter().find(|row| row.status == status);

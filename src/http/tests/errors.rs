@@ -8,7 +8,7 @@ use longshore_jobs::job::Limits;
 use serde_json::{Value, json};
 
 use crate::http::testing::{Client, World, form_of};
-use crate::http::{Http, Settings, router_with};
+use crate::http::{Http, Settings, router};
 
 const FORM: &str = "multipart/form-data; boundary=XX";
 
@@ -367,8 +367,8 @@ async fn a_panic_is_answered_and_tells_nothing() {
 
     let beside = axum::Router::new().route("/boom", get(async || -> &'static str { panic!("secret internals") }));
     let mut world = World::new().await;
-    let state = Http::new(world.ctx.clone(), Settings::default(), world.recorder.handle(), Vec::new());
-    world.app = router_with(state, beside);
+    let state = Http::new(world.ctx.clone(), Settings::default(), world.recorder.handle(), Vec::new(), Vec::new());
+    world.app = router(state, beside);
 
     let reply = Client { token: None, world: &world }.get("/boom").await;
 
