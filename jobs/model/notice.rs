@@ -1,8 +1,8 @@
 //! Notices: what a bucket says when an object has landed.
 //!
-//! Every dialect is read by [`parse`]: S3's own `Records`, EventBridge's, and either of them wrapped by SNS. Servers that
-//! imitate S3 differ in small ways: some encode the `/` of a key, send no sequencer, or leave out the size; all of that
-//! is fine. The local bucket speaks S3's dialect through [`render`], so one parser serves every engine.
+//! Every dialect is read by [`parse`]: S3's own `Records`, EventBridge's, and either of them wrapped by SNS. Servers
+//! that imitate S3 differ in small ways: some encode the `/` of a key, send no sequencer, or leave out the size; all
+//! of that is fine. The local bucket speaks S3's dialect through [`render`], so one parser serves every engine.
 
 use std::cmp::Ordering;
 

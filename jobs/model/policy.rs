@@ -1,10 +1,12 @@
 //! The S3 POST policy: what a form may upload, signed so that the bucket can check it without asking us.
 //!
-//! [`sign`] makes one; [`check`] is the other side, where our own bucket judges the form that comes back. Some servers
-//! refuse a condition without its field, and all of them a field without its condition, so every field that is sent has
-//! exactly one exact condition.
+//! [`sign`] makes one; [`check`] is the other side, where our own bucket judges the form that comes back. Some
+//! servers refuse a condition without its field, and all of them a field without its condition, so every field that
+//! is sent has exactly one exact condition.
 
 pub mod check;
+pub mod document;
+mod refusal;
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! AWS Signature Version 4, as far as forms and presigned URLs need it: made with [`Signer`], and judged by it.
 //!
-//! Source: "Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 API reference. Two things surprise: a
-//! form's signature covers the base64 text of the policy and not the policy, and S3 encodes a path once where every other
-//! AWS service encodes it twice.
+//! Source: "Authenticating Requests (AWS Signature Version 4)" in the Amazon S3 API reference. Two things surprise:
+//! a form's signature covers the base64 text of the policy and not the policy, and S3 encodes a path once where
+//! every other AWS service encodes it twice.
 
 use std::fmt;
 use std::str::FromStr;
@@ -192,8 +192,8 @@ impl Signer<'_> {
         self.mac(scope, text).verify_slice(&given).map_err(|_| Invalid::Mismatch)
     }
 
-    /// Reads a credential and judges it against the time of signing (`x-amz-date`): our key, our region, that very day.
-    /// Also says when it was signed.
+    /// Reads a credential and judges it against the time of signing (`x-amz-date`): our key, our region, that very
+    /// day. Also says when it was signed.
     pub fn scope_of(&self, credential: &str, amz_date: &str) -> Result<(Scope, Timestamp), Invalid> {
         let scope: Scope = credential.parse()?;
         if scope.access_key_id != self.credentials.access_key_id {

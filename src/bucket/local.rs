@@ -1,8 +1,9 @@
 //! The local bucket: a folder that behaves like S3, for one machine with nothing else installed.
 //!
-//! Data files hold the bytes and an SQLite index says which object is which file ([`files`], [`index`]). Copies share a
-//! data file, so copying 5 GB costs a row. Names on the disk never come from a key. [`router`] is the HTTP side: form posts
-//! and presigned reads. The folder belongs to one process at a time, which whoever opens it sees to.
+//! Data files hold the bytes and an SQLite index says which object is which file ([`files`], [`index`]). Copies
+//! share a data file, so copying 5 GB costs a row. Names on the disk never come from a key. [`router`] is the HTTP
+//! side: form posts and presigned reads. The folder belongs to one process at a time, which whoever opens it sees
+//! to.
 //!
 //! ETags are derived from the content: identical bytes posted twice are the same version, as on S3.
 
@@ -18,6 +19,7 @@ mod sweep;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -29,6 +31,7 @@ use futures_util::StreamExt as _;
 use longshore_jobs::ledger::LedgerError;
 use longshore_jobs::model::keys::STAGING;
 use longshore_jobs::model::notice::{self, Arrival};
+use longshore_jobs::model::policy::check::Permit;
 use longshore_jobs::model::policy::{self, Credentials, PolicyTerms, PostPolicy};
 use longshore_jobs::model::sigv4::{Request, Signer, encode, encode_path};
 use longshore_jobs::model::{Digest, Timestamp};
@@ -40,7 +43,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use url::Url;
 
-use files::{Files, Written};
+use fault::Fault;
+use files::{Files, Incoming, Written};
 use index::{Copied, Index, Row};
 pub(crate) use serve::router;
 
@@ -54,19 +58,23 @@ pub(crate) struct Options {
     pub(crate) name: String,
     /// Its region, for signatures.
     pub(crate) region: String,
-    /// Where [`router`] can be reached from outside, as `http://127.0.0.1:8080/bucket`. Presigned URLs are good for it alone.
+    /// Where [`router`] can be reached from outside, as `http://127.0.0.1:8080/bucket`. Presigned URLs are good for
+    /// it alone.
     pub(crate) public_url: Url,
     /// What clients sign with; `None` for what the folder holds, made at random the first time.
     pub(crate) credentials: Option<Credentials>,
     /// Tells the time.
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long the sender of a form may pause before it is given up.
+    pub(crate) patience: Duration,
 }
 
 impl Options {
     /// The usual name, region and clock, and the folder's own credentials.
     pub(crate) fn new(public_url: Url) -> Self {
         let (name, region) = ("longshore".to_owned(), "local".to_owned());
-        Self { name, region, public_url, credentials: None, clock: Arc::new(SystemClock) }
+        let (clock, patience) = (Arc::new(SystemClock), Duration::from_secs(60));
+        Self { name, region, public_url, credentials: None, clock, patience }
     }
 }
 
@@ -77,6 +85,7 @@ pub(crate) struct LocalBucket {
     public_url: Url,
     credentials: Credentials,
     clock: Arc<dyn Clock>,
+    patience: Duration,
     files: Files,
     index: Index,
     events: mpsc::Sender<String>,
@@ -123,7 +132,7 @@ struct Label {
 impl LocalBucket {
     /// Opens a folder as a bucket, made if it is not there. A notice of every object that is posted goes to `events`.
     pub(crate) async fn open(dir: &Path, options: Options, events: mpsc::Sender<String>) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(dir)?;
+        files::make_folder(dir)?;
         let index = Index::open(&dir.join("index.db")).await?;
         let (folder, given, opening) = (dir.to_owned(), options.credentials, index.opening());
         let opened = spawn_blocking(move || {
@@ -132,8 +141,8 @@ impl LocalBucket {
         });
         let (files, credentials) = opened.await.map_err(io::Error::other)??;
         tokio::spawn(sweep::sweep_and_log(files.clone(), index.clone()));
-        let Options { name, region, public_url, clock, .. } = options;
-        Ok(Self { name, region, public_url, credentials, clock, files, index, events })
+        let Options { name, region, public_url, clock, patience, .. } = options;
+        Ok(Self { name, region, public_url, credentials, clock, patience, files, index, events })
     }
 
     /// Finishes what is being written and closes the index.
@@ -175,27 +184,33 @@ impl LocalBucket {
         }
     }
 
-    /// Makes a data file an object. Once begun it runs to its end, even when the caller goes away.
-    async fn record(&self, written: Written, label: Label) -> Result<Row, StoreError> {
-        let (files, index) = (self.files.clone(), self.index.clone());
-        let row = self.row(written, label);
-        let task = async move {
-            let (row, unused) = index.put(row).await?;
-            files.remove(unused.into_iter().collect()).await;
-            Ok(row)
-        };
-        tokio::spawn(task).await?
-    }
-
-    /// As [`LocalBucket::record`], and tells of it when it lies where clients put.
-    async fn record_and_tell(self: &Arc<Self>, written: Written, label: Label) -> Result<Row, StoreError> {
+    /// Makes what a form has brought an object, unless its permit refuses it, and tells of it when it lies where clients
+    /// put. Once begun it runs to its end, even when the client goes away.
+    async fn land(self: &Arc<Self>, incoming: Incoming, permit: Permit) -> Result<Row, Fault> {
         let bucket = Arc::clone(self);
         let task = async move {
-            let row = bucket.record(written, label).await?;
+            let judge = permit.clone();
+            let finished = incoming.finish(move |size, sha256| judge.check_whole(size, sha256)).await;
+            let written = finished.map_err(StoreError::from)??;
+            let label = Label { key: permit.key, content_type: permit.content_type, metadata: permit.metadata };
+            let row = record(&bucket.files, &bucket.index, label.row(written, bucket.clock.now())).await?;
             if row.key.starts_with(STAGING) {
                 bucket.tell(&row).await;
             }
             Ok(row)
+        };
+        tokio::spawn(task).await.map_err(StoreError::from)?
+    }
+
+    /// As [`LocalBucket::land`], for what the service itself puts.
+    async fn keep(&self, incoming: Incoming, label: Label) -> Result<Row, StoreError> {
+        let (files, index, now) = (self.files.clone(), self.index.clone(), self.clock.now());
+        let task = async move {
+            let written = match incoming.finish(|_, _| Ok::<(), Infallible>(())).await? {
+                Ok(written) => written,
+                Err(never) => match never {},
+            };
+            record(&files, &index, label.row(written, now)).await
         };
         tokio::spawn(task).await?
     }
@@ -213,20 +228,30 @@ impl LocalBucket {
             tracing::warn!(key = row.key, "nobody takes notices any more; the poller will find the object");
         }
     }
+}
 
-    fn row(&self, written: Written, label: Label) -> Row {
+impl Label {
+    fn row(self, written: Written, now: Timestamp) -> Row {
         Row {
-            key: label.key,
+            key: self.key,
             file: written.name,
             size: written.size,
             etag: written.sha256.to_hex(),
-            content_type: label.content_type,
-            metadata: serde_json::json!(label.metadata).to_string(),
+            content_type: self.content_type,
+            metadata: serde_json::json!(self.metadata).to_string(),
             sha256: written.sha256,
             sequencer: String::new(),
-            modified_at: self.clock.now(),
+            modified_at: now,
         }
     }
+}
+
+/// Names a data file in the index. Where that fails the file stays, since the row may be there all the same: if it is
+/// not, the sweep of the next opening finds the file.
+async fn record(files: &Files, index: &Index, row: Row) -> Result<Row, StoreError> {
+    let (row, unused) = index.put(row).await?;
+    files.remove(unused.into_iter().collect()).await;
+    Ok(row)
 }
 
 #[async_trait]
@@ -254,10 +279,10 @@ impl Bucket for LocalBucket {
     }
 
     async fn put(&self, key: &str, content_type: Option<&str>, bytes: Chunks<'_>) -> Result<Stored, BucketError> {
-        let written = self.receive(key, bytes).await?;
+        let incoming = self.receive(key, bytes).await?;
         let (key, content_type) = (key.to_owned(), content_type.map(str::to_owned));
         let label = Label { key, content_type, metadata: BTreeMap::new() };
-        let row = self.record(written, label).await.map_err(StoreError::during("put"))?;
+        let row = self.keep(incoming, label).await.map_err(StoreError::during("put"))?;
         Ok(Stored { head: row.head(), sha256: row.sha256 })
     }
 
@@ -307,7 +332,7 @@ impl Bucket for LocalBucket {
 }
 
 impl LocalBucket {
-    async fn receive(&self, key: &str, mut bytes: Chunks<'_>) -> Result<Written, BucketError> {
+    async fn receive(&self, key: &str, mut bytes: Chunks<'_>) -> Result<Incoming, BucketError> {
         let failed = |error: io::Error| StoreError::during("put")(error.into());
         let mut incoming = self.files.receive();
         while let Some(chunk) = bytes.next().await {
@@ -319,11 +344,7 @@ impl LocalBucket {
                 }
             }
         }
-        let finished = incoming.finish(|_, _| Ok::<(), std::convert::Infallible>(())).await.map_err(failed)?;
-        match finished {
-            Ok(written) => Ok(written),
-            Err(never) => match never {},
-        }
+        Ok(incoming)
     }
 }
 

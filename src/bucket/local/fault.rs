@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Method,
     #[error("Couldn't parse the specified URI.")]
     Uri,
+    #[error("Your socket connection to the server was not read from or written to within the timeout period.")]
+    Idle,
     /// Ours, and nobody else's to know.
     #[error("We encountered an internal error. Please try again.")]
     Internal(#[from] StoreError),
@@ -51,6 +53,7 @@ impl Fault {
             Self::Range { .. } => "InvalidRange",
             Self::Method => "MethodNotAllowed",
             Self::Uri => "InvalidURI",
+            Self::Idle => "RequestTimeout",
             Self::Internal(_) => "InternalError",
         }
     }
@@ -63,7 +66,7 @@ impl Fault {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Uri => StatusCode::BAD_REQUEST,
+            Self::Uri | Self::Idle => StatusCode::BAD_REQUEST,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

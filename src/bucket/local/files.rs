@@ -1,8 +1,8 @@
 //! The data files: written aside, made durable, renamed into place, never changed after.
 //!
-//! Names are made up here: the number of the opening, then 96 random bits, in a folder by the last two digits. No part of
-//! one comes from a key. That the opening stands in the name lets the sweep tell leftovers from files on their way, by no
-//! clock.
+//! Names are made up here: the number of the opening, then 96 random bits, in a folder by the last two digits. No
+//! part of one comes from a key. That the opening stands in the name lets the sweep tell leftovers from files on
+//! their way, by no clock.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -10,6 +10,7 @@ use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longshore_jobs::model::Digest;
 use sha2::{Digest as _, Sha256};
@@ -24,6 +25,8 @@ const BLOCK: usize = 256 * 1024;
 pub(crate) struct Files {
     dir: Arc<Path>,
     opening: u32,
+    /// Which folders are known to be there, durably.
+    made: Arc<[AtomicBool; 256]>,
 }
 
 /// A data file that is in its place.
@@ -35,14 +38,12 @@ pub(crate) struct Written {
 }
 
 impl Files {
-    /// Makes the folders that are missing and removes what an earlier run left half-written. Blocks.
+    /// Makes the folders and removes what an earlier run left half-written. Blocks.
     pub(crate) fn open(dir: &Path, opening: u32) -> io::Result<Self> {
-        let files = Self { dir: dir.into(), opening };
+        let made = Arc::new([const { AtomicBool::new(false) }; 256]);
+        let files = Self { dir: dir.into(), opening, made };
         make_folder(&files.dir.join("tmp"))?;
-        for folder in Self::folders() {
-            make_folder(&files.dir.join("data").join(folder))?;
-        }
-        sync_folder(&files.dir.join("data"))?;
+        make_folder(&files.dir.join("data"))?;
         sync_folder(&files.dir)?;
         files.clear_tmp()?;
         Ok(files)
@@ -60,7 +61,7 @@ impl Files {
         Ok(())
     }
 
-    /// The folders' names, all 256.
+    /// The folders' names, all 256; each is made when its first file comes.
     pub(crate) fn folders() -> impl Iterator<Item = String> {
         (0..=u8::MAX).map(|byte| format!("{byte:02x}"))
     }
@@ -68,8 +69,11 @@ impl Files {
     /// What lies in a folder that an earlier opening has written. Blocks.
     pub(crate) fn earlier(&self, folder: &str) -> io::Result<Vec<String>> {
         let current = self.name_prefix();
-        let names = fs::read_dir(self.dir.join("data").join(folder))?.map(|entry| Ok(entry?.file_name()));
-        let names: Vec<_> = names.collect::<io::Result<_>>()?;
+        let entries = match fs::read_dir(self.dir.join("data").join(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let names: Vec<_> = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         let names = names.into_iter().filter_map(|name| name.into_string().ok());
         let is_ours = |name: &String| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         Ok(names.filter(|name| is_ours(name) && !name.starts_with(&current)).collect())
@@ -103,10 +107,11 @@ impl Files {
         Incoming { files: self.clone(), size: 0, block: Vec::new(), writing: None }
     }
 
-    fn new_name(&self) -> String {
+    /// A name and the number of its folder.
+    fn new_name(&self) -> (String, u8) {
         let mut random = [0; 12];
         rand::fill(&mut random);
-        format!("{}{}", self.name_prefix(), hex::encode(random))
+        (format!("{}{}", self.name_prefix(), hex::encode(random)), random[11])
     }
 
     fn name_prefix(&self) -> String {
@@ -124,14 +129,17 @@ impl Files {
 
 /// Bytes on their way into a data file. Dropped, or refused at the end, it leaves nothing behind.
 ///
-/// Hashing and writing go on on a blocking thread, block by block, while the next block comes in; no thread is held while
-/// a slow sender pauses. At most two blocks are in memory.
+/// Hashing and writing go on on a blocking thread, block by block, while the next block comes in; no thread is held
+/// while a slow sender pauses. At most two blocks are in memory.
 pub(crate) struct Incoming {
     files: Files,
     size: i64,
     block: Vec<u8>,
-    writing: Option<JoinHandle<io::Result<(Draft, Vec<u8>)>>>,
+    writing: Option<JoinHandle<io::Result<Block>>>,
 }
+
+/// A draft with a block written to it, and that block, empty again.
+type Block = (Draft, Vec<u8>);
 
 impl Incoming {
     /// How many bytes there are so far.
@@ -154,7 +162,7 @@ impl Incoming {
     }
 
     /// Waits for the block that is being written, if one is.
-    async fn written(&mut self) -> io::Result<Option<(Draft, Vec<u8>)>> {
+    async fn written(&mut self) -> io::Result<Option<Block>> {
         match self.writing.take() {
             Some(writing) => writing.await.map_err(io::Error::other)?.map(Some),
             None => Ok(None),
@@ -190,7 +198,7 @@ struct Draft {
     hasher: Sha256,
 }
 
-fn write(files: &Files, draft: Option<Draft>, mut block: Vec<u8>) -> io::Result<(Draft, Vec<u8>)> {
+fn write(files: &Files, draft: Option<Draft>, mut block: Vec<u8>) -> io::Result<Block> {
     let mut draft = match draft {
         Some(draft) => draft,
         None => Draft { file: NamedTempFile::new_in(files.dir.join("tmp"))?, hasher: Sha256::new() },
@@ -238,13 +246,21 @@ fn store_small<E>(
 /// The bytes are durable before the name is, and the name before any row speaks of it.
 fn put_in_place(files: &Files, file: NamedTempFile) -> io::Result<String> {
     file.as_file().sync_data()?;
-    let name = files.new_name();
-    file.persist_noclobber(files.path(&name))?;
-    sync_folder(&files.folder(&name))?;
+    let (name, number) = files.new_name();
+    let folder = files.folder(&name);
+    let made = &files.made[usize::from(number)];
+    if !made.load(Ordering::Acquire) {
+        make_folder(&folder)?;
+        sync_folder(&files.dir.join("data"))?;
+        made.store(true, Ordering::Release);
+    }
+    file.persist_noclobber(folder.join(&name))?;
+    sync_folder(&folder)?;
     Ok(name)
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+/// For the owner alone.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

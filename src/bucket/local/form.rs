@@ -3,10 +3,11 @@
 //! Nothing is stored before the last byte of the form is in, `file` is known to be its last field, and size and digest
 //! are what the policy wants. Source: "POST Object" in the Amazon S3 API reference.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::BodyDataStream;
@@ -17,11 +18,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use longshore_jobs::model::policy::check::{Form, Permit, Refusal, admit};
 use multer::{Field, Multipart};
+use tokio::time::timeout;
 
 use super::fault::{Fault, escape, xml};
-use super::files::{Incoming, Written};
+use super::files::Incoming;
 use super::index::Row;
-use super::{Label, LocalBucket, StoreError};
+use super::{LocalBucket, StoreError};
 
 /// The most bytes of a form before its file, with all the boundaries and headers of a hundred parts.
 const MOST_BEFORE_FILE: u64 = 128 * 1024;
@@ -42,17 +44,15 @@ pub(crate) async fn post(
     }
     let boundary = boundary(request.headers())?;
     let mut body = request.into_body().into_data_stream();
-    let received = receive(&bucket, &mut body, boundary).await;
-    let (permit, written) = match received {
+    let (permit, incoming) = match receive(&bucket, &mut body, boundary).await {
         Ok(received) => received,
         Err(fault) => {
-            drain(body).await;
+            drain(body, bucket.patience.min(DRAIN_TIME)).await;
             return Err(fault);
         }
     };
     let status = permit.success_status;
-    let label = Label { key: permit.key, content_type: permit.content_type, metadata: permit.metadata };
-    let row = bucket.record_and_tell(written, label).await?;
+    let row = bucket.land(incoming, permit).await?;
     Ok(stored(&bucket, &row, status))
 }
 
@@ -61,7 +61,7 @@ fn boundary(headers: &HeaderMap) -> Result<String, Refusal> {
     multer::parse_boundary(kind).map_err(|error| Refusal::Malformed(error.to_string()))
 }
 
-async fn drain(mut body: BodyDataStream) {
+async fn drain(mut body: BodyDataStream, patience: Duration) {
     let reading = async {
         let mut size = 0;
         while let Some(Ok(chunk)) = body.next().await {
@@ -71,77 +71,78 @@ async fn drain(mut body: BodyDataStream) {
             }
         }
     };
-    if tokio::time::timeout(DRAIN_TIME, reading).await.is_err() {
+    if timeout(patience, reading).await.is_err() {
         tracing::debug!("the sender of a refused form was slow and is cut off");
     }
 }
 
-/// Reads the form to its end and puts its file in place, on the disk but not yet in the index.
+/// Reads the form to its end. What came as its file is not yet in its place, nor its digest known.
 async fn receive(
     bucket: &LocalBucket,
     body: &mut BodyDataStream,
     boundary: String,
-) -> Result<(Permit, Written), Fault> {
-    let allowance = Arc::new(AtomicU64::new(MOST_BEFORE_FILE));
-    let paced = Paced { body, pause: false, allowance: Arc::clone(&allowance) };
-    let mut parts = Multipart::new(paced, boundary);
-    let (form, file) = read_fields(&mut parts).await?;
+) -> Result<(Permit, Incoming), Fault> {
+    let (open, allowance) = (AtomicBool::new(false), AtomicU64::new(MOST_BEFORE_FILE));
+    let tap = Tap { open, allowance, patience: bucket.patience };
+    let mut parts = Multipart::new(Tapped { body, tap: &tap }, boundary);
+    let (form, file) = read_fields(&tap, &mut parts).await?;
     let permit = admit(&form, &bucket.name, &bucket.signer())?;
-    allowance.store(u64::MAX, Ordering::Relaxed);
+    tap.allow(u64::MAX);
     let mut incoming = bucket.files.receive();
-    let streamed = stream_file(file, &permit, &mut incoming).await;
-    allowance.store(MOST_BEHIND_FILE, Ordering::Relaxed);
+    let streamed = stream_file(&tap, file, &permit, &mut incoming).await;
+    tap.allow(MOST_BEHIND_FILE);
     let ended = match streamed {
-        Ok(()) => expect_end(&mut parts).await.map_err(Fault::from),
+        Ok(()) => expect_end(&tap, &mut parts).await,
         failed => failed,
     };
-    if let Err(fault) = ended {
-        incoming.abandon().await;
-        return Err(fault);
+    match ended {
+        Ok(()) => Ok((permit, incoming)),
+        Err(fault) => {
+            incoming.abandon().await;
+            Err(fault)
+        }
     }
-    let judge = permit.clone();
-    let finished = incoming.finish(move |size, sha256| judge.check_whole(size, sha256)).await;
-    Ok((permit, finished.map_err(StoreError::from)??))
 }
 
 /// The fields before `file`, and `file` itself.
-async fn read_fields<'a>(parts: &mut Multipart<'a>) -> Result<(Form, Field<'a>), Refusal> {
+async fn read_fields<'a>(tap: &Tap, parts: &mut Multipart<'a>) -> Result<(Form, Field<'a>), Fault> {
     let mut form = Form::default();
-    while let Some(field) = parts.next_field().await.map_err(broken)? {
+    while let Some(field) = tap.feed(parts.next_field()).await? {
         let name = field.name().map(str::to_owned);
         let name = name.ok_or_else(|| Refusal::Malformed("a part has no name".to_owned()))?;
         if name.eq_ignore_ascii_case("file") {
             return Ok((form, field));
         }
-        let value = read_value(field, form.room()).await?;
+        let value = read_value(tap, field, form.room()).await?;
         form.add(&name, value)?;
     }
-    Err(Refusal::InvalidArgument("POST requires exactly one file upload per request.".to_owned()))
+    Err(Refusal::InvalidArgument("POST requires exactly one file upload per request.".to_owned()).into())
 }
 
-async fn read_value(mut field: Field<'_>, room: usize) -> Result<String, Refusal> {
+async fn read_value(tap: &Tap, mut field: Field<'_>, room: usize) -> Result<String, Fault> {
     let mut value = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+    while let Some(chunk) = tap.feed(field.chunk()).await? {
         value.extend_from_slice(&chunk);
         if value.len() > room {
-            return Err(Refusal::TooManyFields);
+            return Err(Refusal::TooManyFields.into());
         }
     }
-    String::from_utf8(value).map_err(|_| Refusal::InvalidArgument("A field's value is not UTF-8".to_owned()))
+    let refusal = |_| Refusal::InvalidArgument("A field's value is not UTF-8".to_owned());
+    String::from_utf8(value).map_err(|error| refusal(error).into())
 }
 
-async fn stream_file(mut file: Field<'_>, permit: &Permit, incoming: &mut Incoming) -> Result<(), Fault> {
-    while let Some(chunk) = file.chunk().await.map_err(broken)? {
+async fn stream_file(tap: &Tap, mut file: Field<'_>, permit: &Permit, incoming: &mut Incoming) -> Result<(), Fault> {
+    while let Some(chunk) = tap.feed(file.chunk()).await? {
         incoming.push(&chunk).await.map_err(StoreError::from)?;
         permit.check_growth(incoming.size())?;
     }
     Ok(())
 }
 
-async fn expect_end(parts: &mut Multipart<'_>) -> Result<(), Refusal> {
-    match parts.next_field().await.map_err(broken)? {
+async fn expect_end(tap: &Tap, parts: &mut Multipart<'_>) -> Result<(), Fault> {
+    match tap.feed(parts.next_field()).await? {
         None => Ok(()),
-        Some(_) => Err(Refusal::InvalidArgument("The field 'file' must be the last one".to_owned())),
+        Some(_) => Err(Refusal::InvalidArgument("The field 'file' must be the last one".to_owned()).into()),
     }
 }
 
@@ -170,14 +171,46 @@ fn stored(bucket: &LocalBucket, row: &Row, status: u16) -> Response {
     response
 }
 
-/// Feeds the form's parser one chunk at a time, and no more than it is allowed to keep.
+/// Stands between the body and the form's parser, which by itself would read and keep all that a fast sender has sent.
 ///
-/// The parser would read on for as long as there is something to read, and keep it all: a fast sender, or an endless
-/// header, would fill the memory.
-struct Paced<'a> {
+/// It lets one chunk through when the parser can go no further on what it has, and in all no more than is allowed.
+struct Tap {
+    open: AtomicBool,
+    allowance: AtomicU64,
+    /// How long the sender may pause.
+    patience: Duration,
+}
+
+impl Tap {
+    fn allow(&self, bytes: u64) {
+        self.allowance.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Drives a step of the parser, which opens the tap only when it is stuck.
+    async fn feed<T>(&self, step: impl Future<Output = multer::Result<T>>) -> Result<T, Fault> {
+        let mut step = pin!(step);
+        let fed = poll_fn(|context| {
+            loop {
+                for open in [false, true] {
+                    self.open.store(open, Ordering::Relaxed);
+                    if let Poll::Ready(done) = step.as_mut().poll(context) {
+                        return Poll::Ready(done);
+                    }
+                }
+                if self.open.load(Ordering::Relaxed) {
+                    return Poll::Pending;
+                }
+            }
+        });
+        let fed = timeout(self.patience, fed).await.map_err(|_| Fault::Idle)?;
+        fed.map_err(|error| broken(error).into())
+    }
+}
+
+/// The body as the parser sees it.
+struct Tapped<'a> {
     body: &'a mut BodyDataStream,
-    pause: bool,
-    allowance: Arc<AtomicU64>,
+    tap: &'a Tap,
 }
 
 /// More bytes than a form may have around its file.
@@ -185,23 +218,21 @@ struct Paced<'a> {
 #[error("too many bytes around the file")]
 struct TooMuch;
 
-impl Stream for Paced<'_> {
+impl Stream for Tapped<'_> {
     type Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.pause) {
-            context.waker().wake_by_ref();
+        if !self.tap.open.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
-        let left = self.allowance.load(Ordering::Relaxed);
+        let left = self.tap.allowance.load(Ordering::Relaxed);
         if left == 0 {
             return Poll::Ready(Some(Err(TooMuch.into())));
         }
-        let polled = self.body.poll_next_unpin(context);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            self.allowance.store(left.saturating_sub(chunk.len() as u64), Ordering::Relaxed);
-            self.pause = true;
-        }
-        polled.map_err(Into::into)
+        let chunk = ready!(self.body.poll_next_unpin(context));
+        self.tap.open.store(false, Ordering::Relaxed);
+        let Some(Ok(bytes)) = chunk else { return Poll::Ready(chunk.map(|chunk| chunk.map_err(Into::into))) };
+        self.tap.allow(left.saturating_sub(bytes.len() as u64));
+        Poll::Ready(Some(Ok(bytes)))
     }
 }

@@ -1,8 +1,8 @@
 //! The index: a row per object, in an SQLite file beside the data.
 //!
-//! A data file is written before the row that names it, and removed after the last row that named it, each time by way of
-//! a commit. So a crash leaves at worst a file that no row names. Rows are written by one writer in groups; each write
-//! here has one statement that changes anything, so none needs a savepoint.
+//! A data file is written before the row that names it, and removed after the last row that named it, each time by
+//! way of a commit. So a crash leaves at worst a file that no row names. Rows are written by one writer in groups;
+//! each write here has one statement that changes anything, so none needs a savepoint.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The bucket over HTTP: routes, and the headers that every answer has.
 //!
-//! Any site may post and read here (CORS), since what counts is the signature and no cookie is looked at. Objects share
-//! their origin with the service's own pages, so they are never rendered: `attachment`, `nosniff`, and a sandbox.
+//! Any site may post and read here (CORS), since what counts is the signature and no cookie is looked at. Objects
+//! share their origin with the service's own pages, so they are never rendered: `attachment`, `nosniff`, and a
+//! sandbox.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The sweep: data files that a crash left without a row.
 //!
-//! It runs once per opening, in the background, folder by folder, and looks only at files of earlier openings: no row can
-//! come to name one of those any more, but by a copy of a row that names it now.
+//! It runs once per opening, in the background, folder by folder, and looks only at files of earlier openings: no
+//! row can come to name one of those any more, but by a copy of a row that names it now.
 
 use std::io;
 
