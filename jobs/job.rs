@@ -447,12 +447,13 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testkit::{How, Misbehave, World};
+    use crate::noop::{Act, Noop};
+    use crate::testkit::World;
 
-    async fn verdict(how: How, attempt: u32) -> Verdict {
+    async fn verdict(act: Act, attempt: u32) -> Verdict {
         let world = World::new().await;
-        let job = Misbehave { id: Uuid::now_v7(), how };
-        perform(&world.ctx, &delivery("misbehave", serde_json::to_string(&job).unwrap(), attempt)).await
+        let job = Noop { act, ..Noop::new(Uuid::now_v7()) };
+        perform(&world.ctx, &delivery(Noop::KIND, serde_json::to_string(&job).unwrap(), attempt)).await
     }
 
     fn delivery(kind: &str, payload: String, attempt: u32) -> Delivery {
@@ -462,30 +463,29 @@ mod tests {
 
     #[tokio::test]
     async fn failures_panics_and_time_outs_are_tried_again() {
-        for (how, expected) in [(How::Fail, "it failed"), (How::Panic, "it fell over"), (How::Hang, "longer than 20ms")]
-        {
-            let Verdict::Retried { error, .. } = verdict(how, 1).await else { panic!("{how:?} was not retried") };
+        for (act, expected) in [(Act::Fail, "told to fail"), (Act::Panic, "panicked"), (Act::Hang, "longer than 2s")] {
+            let Verdict::Retried { error, .. } = verdict(act, 1).await else { panic!("{act:?} was not retried") };
             assert!(error.contains(expected), "{error}");
         }
     }
 
     #[tokio::test]
     async fn the_last_attempt_ends_in_death() {
-        for how in [How::Fail, How::Panic, How::Hang] {
-            assert!(matches!(verdict(how, 3).await, Verdict::Dead { reason: "attempts", .. }), "{how:?}");
+        for act in [Act::Fail, Act::Panic] {
+            assert!(matches!(verdict(act, 3).await, Verdict::Dead { reason: "attempts", .. }), "{act:?}");
         }
-        assert!(matches!(verdict(How::GiveUp, 1).await, Verdict::Dead { reason: "gave_up", .. }));
+        assert!(matches!(verdict(Act::GiveUp, 1).await, Verdict::Dead { reason: "gave_up", .. }));
     }
 
     #[tokio::test]
     async fn too_early_uses_no_attempt_however_often() {
-        assert!(matches!(verdict(How::Snooze, 3).await, Verdict::Snoozed { .. }));
+        assert!(matches!(verdict(Act::Snooze, 3).await, Verdict::Snoozed { .. }));
     }
 
     #[tokio::test]
     async fn what_cannot_be_read_is_dead_at_once() {
         let world = World::new().await;
-        let garbage = perform(&world.ctx, &delivery("misbehave", "{\"id\": 7}".to_owned(), 1)).await;
+        let garbage = perform(&world.ctx, &delivery(Noop::KIND, "{\"id\": 7}".to_owned(), 1)).await;
         assert!(matches!(garbage, Verdict::Dead { reason: "undecodable", .. }));
         let stranger = perform(&world.ctx, &delivery("from_the_future", "{}".to_owned(), 1)).await;
         assert!(matches!(stranger, Verdict::Dead { reason: "unknown_kind", .. }));

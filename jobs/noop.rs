@@ -30,6 +30,8 @@ pub enum Act {
     Done,
     /// With an error that a later attempt may cure.
     Fail,
+    /// With an error that no attempt cures.
+    GiveUp,
     /// Too early.
     Snooze,
     /// By a panic.
@@ -66,6 +68,7 @@ impl Job for Noop {
         match self.act {
             Act::Done => Ok(End::Done),
             Act::Fail => Err(JobError::Retry("it was told to fail".into())),
+            Act::GiveUp => Err(JobError::GiveUp("it was told to give up".into())),
             Act::Snooze => Err(JobError::Snooze { wait: Duration::from_secs(60), why: "it was told to snooze" }),
             Act::Panic => panic!("it was told to panic"),
             Act::Hang => future::pending().await,

@@ -25,8 +25,6 @@ static ROSTER: &[Entry] = &[
     Entry::of::<FoldReports>(),
     Entry::of::<RebuildReports>(),
     Entry::of::<Noop>(),
-    #[cfg(any(test, feature = "testkit"))]
-    Entry::of::<crate::testkit::Misbehave>(),
 ];
 
 /// The entry of that kind; `None` when this program does not know it.

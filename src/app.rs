@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::bucket::local::{self, LocalBucket};
-use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine};
+use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
 use crate::folder::{self, DataFolder, FolderError};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
 use crate::inbox::{Inbox, LocalInbox};
 use crate::queue::engine::{Engine, EngineError};
 use crate::queue::sql::SqlQueue;
-use crate::queue::workers::Workers;
+use crate::queue::workers::{Pulse, Workers};
 use crate::schedule::{self, Schedule};
 use crate::{metrics, notices};
 
@@ -123,6 +123,7 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (events_in, events) = mpsc::channel(EVENTS);
         let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
+        let QueueEngine::Database = config.queue;
         let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
         // The data folder is ours, so whoever holds a lease is dead.
         queue.void_leases().await?;
@@ -156,7 +157,8 @@ impl App {
             let schedules = schedules(&self.config);
             doors.push(tokio::spawn(schedule::run(self.ctx.clone(), schedules, stop.clone())));
         }
-        let http = http(&self.ctx, &self.config, &self.engine, self.metrics);
+        let checks = vec![queue_check(&self.engine), workers_check(workers.pulse())];
+        let http = http(&self.ctx, &self.config, self.metrics, checks, vec![queue_reading(&self.ctx, &self.engine)]);
         if let Some(listener) = self.metrics_listener {
             let routes = http::metrics_router(Arc::clone(&http));
             doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
@@ -209,10 +211,16 @@ fn schedules(config: &Config) -> Vec<Schedule> {
     config.schedule.iter().filter_map(|(kind, cron)| Schedule::of(kind, cron.clone())).collect()
 }
 
-fn http(ctx: &Context, config: &Config, engine: &Arc<dyn Engine>, metrics: PrometheusHandle) -> Arc<Http> {
+fn http(
+    ctx: &Context,
+    config: &Config,
+    metrics: PrometheusHandle,
+    checks: Vec<Check>,
+    readings: Vec<Reading>,
+) -> Arc<Http> {
     let intake = &config.intake;
     let settings = Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body };
-    Http::new(ctx.clone(), settings, metrics, vec![queue_check(engine)], vec![queue_reading(ctx, engine)])
+    Http::new(ctx.clone(), settings, metrics, checks, readings)
 }
 
 fn queue_check(engine: &Arc<dyn Engine>) -> Check {
@@ -220,6 +228,13 @@ fn queue_check(engine: &Arc<dyn Engine>) -> Check {
     Check::helpful("queue", move || {
         let engine = Arc::clone(&engine);
         async move { Ok(engine.next_due(Pool::Issue).await.map(drop)?) }
+    })
+}
+
+fn workers_check(pulse: Pulse) -> Check {
+    Check::helpful("workers", move || {
+        let healthy = pulse.is_healthy();
+        async move { if healthy { Ok(()) } else { Err("a pool has lost its worker".into()) } }
     })
 }
 

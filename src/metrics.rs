@@ -1,7 +1,7 @@
 //! What Prometheus sees: every metric described, present at zero from the start, and read from the ledger where it is a count
 //! of things.
 
-use crate::queue::engine::Depth;
+use crate::queue::{self, engine::Depth};
 use longshore_jobs::job::Pool;
 use longshore_jobs::model::Status;
 use longshore_jobs::model::upload::ArrivedVia;
@@ -66,15 +66,14 @@ fn start_at_zero() {
     for outcome in ["done", "deduplicated"] {
         counter!("longshore_upload_bytes_total", "outcome" => outcome).absolute(0);
     }
+    queue::counters::register();
     for entry in roster::all() {
-        counter!("longshore_jobs_enqueued_total", "kind" => entry.kind).absolute(0);
         for outcome in ["done", "moot", "snoozed", "retried", "dead"] {
             counter!("longshore_jobs_finished_total", "kind" => entry.kind, "outcome" => outcome).absolute(0);
         }
     }
     for pool in Pool::ALL {
         gauge!("longshore_jobs_running", "pool" => pool.as_str()).set(0.0);
-        counter!("longshore_jobs_rescued_total", "pool" => pool.as_str()).absolute(0);
     }
     for source in ArrivedVia::ALL.iter().filter(|source| **source != ArrivedVia::Form) {
         for disposition in ["applied", "duplicate", "stale", "unknown_key", "test_event", "malformed"] {

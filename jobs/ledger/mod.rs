@@ -91,6 +91,15 @@ impl Db {
         self.engine.write(sqlite::Unit::Statement, |connection| body(Tx(Connection::Sqlite(connection)))).await
     }
 
+    /// As [`Db::write_one`] for what may be lost in a power cut, as the queue may: its commit does not wait for the disk.
+    pub async fn write_hint<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.write(sqlite::Unit::Hint, |connection| body(Tx(Connection::Sqlite(connection)))).await
+    }
+
     /// Who waits for which upload to move.
     #[must_use]
     pub fn moves(&self) -> &Moves {

@@ -3,6 +3,9 @@
 //! SQLite has one writer at a time and pays an fsync per commit (`synchronous = full`: what was answered survives a power
 //! cut). So writes are handed to one task, which runs all that wait inside one `begin immediate … commit` and answers them
 //! together. Each write stands in a savepoint: one that fails is undone alone.
+//!
+//! A group of hints alone is committed without the fsync: a power cut may undo it, together with all that came after it, but
+//! the next write that is no hint makes it last. The kill of a process undoes nothing.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -39,6 +42,15 @@ pub enum Unit {
     Statement,
     /// Several: they get a savepoint.
     Statements,
+    /// One statement that a power cut may undo.
+    Hint,
+}
+
+impl Unit {
+    /// Whether its commit waits for the disk.
+    const fn is_lasting(self) -> bool {
+        !matches!(self, Self::Hint)
+    }
 }
 
 struct Write {
@@ -65,6 +77,8 @@ impl Sqlite {
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(true)
             .statement_cache_capacity(256)
+            // A claim returns hundreds of rows; at the default of 50 the two threads wait for each other.
+            .row_buffer_size(1024)
             .pragma("cache_size", "-32768")
             .pragma("wal_autocheckpoint", "4000")
             .disable_statement_logging();
@@ -137,13 +151,14 @@ where
     .boxed()
 }
 
-async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Write>) {
-    while let Some(first) = waiting.recv().await {
+async fn commit_in_groups(connection: SqliteConnection, waiting: mpsc::Receiver<Write>) {
+    let mut writer = Writer { connection, waiting, next: None, lasting: true };
+    while let Some(first) = writer.first().await {
         let mut replies = Vec::new();
-        let committed = commit_group(&mut connection, first, &mut waiting, &mut replies).await;
+        let committed = writer.commit_group(first, &mut replies).await;
         if let Err(error) = &committed {
             tracing::error!(%error, writes = replies.len(), "a group of writes was not committed");
-            if let Err(error) = connection.execute("rollback").await {
+            if let Err(error) = writer.connection.execute("rollback").await {
                 tracing::debug!(%error, "there was nothing to roll back");
             }
         }
@@ -152,31 +167,65 @@ async fn commit_in_groups(mut connection: SqliteConnection, mut waiting: mpsc::R
             (reply.tell)(committed.clone());
         }
     }
-    if let Err(error) = connection.close().await {
+    if let Err(error) = writer.connection.close().await {
         tracing::warn!(%error, "the ledger's writer did not close cleanly");
     }
 }
 
-async fn commit_group(
-    connection: &mut SqliteConnection,
-    first: Write,
-    waiting: &mut mpsc::Receiver<Write>,
-    replies: &mut Vec<Reply>,
-) -> Result<(), sqlx::Error> {
-    connection.execute("begin immediate").await?;
-    let opened = Instant::now();
-    let mut next = Some(first);
-    while let Some(write) = next {
-        replies.push(run_write(connection, write).await?);
-        let full = replies.len() >= GROUP || opened.elapsed() >= GROUP_TIME;
-        next = if full { None } else { waiting.try_recv().ok() };
+struct Writer {
+    connection: SqliteConnection,
+    waiting: mpsc::Receiver<Write>,
+    /// The first of the next group, when it did not fit into the last.
+    next: Option<Write>,
+    /// Whether commits wait for the disk as the connection is set now.
+    lasting: bool,
+}
+
+impl Writer {
+    async fn first(&mut self) -> Option<Write> {
+        match self.next.take() {
+            Some(write) => Some(write),
+            None => self.waiting.recv().await,
+        }
     }
-    connection.execute("commit").await?;
-    Ok(())
+
+    async fn commit_group(&mut self, first: Write, replies: &mut Vec<Reply>) -> Result<(), sqlx::Error> {
+        self.set_lasting(first.unit.is_lasting()).await?;
+        self.connection.execute("begin immediate").await?;
+        let opened = Instant::now();
+        let mut next = Some(first);
+        while let Some(write) = next {
+            replies.push(run_write(&mut self.connection, write).await?);
+            let full = replies.len() >= GROUP || opened.elapsed() >= GROUP_TIME;
+            next = if full { None } else { self.fitting() };
+        }
+        self.connection.execute("commit").await?;
+        Ok(())
+    }
+
+    /// The next of the writes that wait, unless it has to last and the group does not: how a commit is made is set before
+    /// its transaction.
+    fn fitting(&mut self) -> Option<Write> {
+        let write = self.waiting.try_recv().ok()?;
+        if self.lasting || !write.unit.is_lasting() {
+            return Some(write);
+        }
+        self.next = Some(write);
+        None
+    }
+
+    async fn set_lasting(&mut self, lasting: bool) -> Result<(), sqlx::Error> {
+        if self.lasting != lasting {
+            let pragma = if lasting { "pragma synchronous = full" } else { "pragma synchronous = normal" };
+            self.connection.execute(pragma).await?;
+            self.lasting = lasting;
+        }
+        Ok(())
+    }
 }
 
 async fn run_write(connection: &mut SqliteConnection, write: Write) -> Result<Reply, sqlx::Error> {
-    if write.unit == Unit::Statement {
+    if write.unit != Unit::Statements {
         return Ok((write.body)(connection).await);
     }
     connection.execute("savepoint write").await?;
@@ -186,4 +235,44 @@ async fn run_write(connection: &mut SqliteConnection, write: Write) -> Result<Re
     }
     connection.execute("release write").await?;
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static NONE: Migrator = Migrator::DEFAULT;
+
+    async fn synchronous(ledger: &Sqlite, unit: Unit) -> i64 {
+        ledger.write(unit, |connection| Box::pin(read_synchronous(connection))).await.unwrap()
+    }
+
+    async fn read_synchronous(connection: &mut SqliteConnection) -> Result<i64, LedgerError> {
+        Ok(sqlx::query_scalar("pragma synchronous").fetch_one(connection).await?)
+    }
+
+    #[tokio::test]
+    async fn a_group_of_hints_alone_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Sqlite::open(&folder.path().join("ledger.db"), &NONE).await.unwrap();
+
+        for (unit, expected) in [(Unit::Statement, 2), (Unit::Hint, 1), (Unit::Statements, 2), (Unit::Hint, 1)] {
+            assert_eq!(synchronous(&ledger, unit).await, expected, "{unit:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_has_to_last_is_not_committed_with_hints() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Sqlite::open(&folder.path().join("ledger.db"), &NONE).await.unwrap();
+
+        let all = (0..200).map(|index| {
+            let unit = if index % 3 == 0 { Unit::Statement } else { Unit::Hint };
+            let ledger = &ledger;
+            async move { (unit, synchronous(ledger, unit).await) }
+        });
+        for (unit, level) in futures_util::future::join_all(all).await {
+            assert!(unit == Unit::Hint || level == 2);
+        }
+    }
 }

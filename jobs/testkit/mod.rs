@@ -5,11 +5,9 @@ mod clock;
 pub mod contract;
 mod memory_bucket;
 mod memory_queue;
-mod misbehave;
 mod world;
 
 pub use clock::HandClock;
 pub use memory_bucket::MemoryBucket;
 pub use memory_queue::MemoryQueue;
-pub use misbehave::{How, Misbehave};
 pub use world::World;

@@ -11,7 +11,6 @@ create table jobs (
     run_at       integer not null,
     payload      text not null,
     attempts     integer not null default 0,
-    max_attempts integer not null,
     crashes      integer not null default 0,  -- how often its worker died while it ran
     losses       integer not null default 0,  -- how often a lease was lost, whether it ran or not
     again_at     integer,                     -- pushed while it was held: run once more, not before then

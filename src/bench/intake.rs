@@ -9,13 +9,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant as Tick, sleep_until};
 
 use super::{Figures, OwnServer, milliseconds, percentile};
+use crate::client::choose_cryptography;
 use crate::config::Config;
 
 /// Asks for so many uploads a second, for so many seconds, whether earlier ones are answered or not; beside it `GET /livez`
 /// at the same rate, which is what a request costs that does nothing.
 pub(crate) async fn intake(config: &Config, rate: u32, seconds: u32) -> Result<Figures, BoxError> {
     let server = OwnServer::start(config).await?;
-    let client = Client::builder().build()?;
+    choose_cryptography();
+    let client = Client::builder().no_proxy().build()?;
     let (uploads, livez) = (format!("{}/api/uploads", server.url), format!("{}/livez", server.url));
     let token = server.token.clone();
     let ask = {

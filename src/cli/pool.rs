@@ -10,6 +10,7 @@ use longshore_jobs::model::Timestamp;
 use super::output::Columns;
 use super::{Failure, open_ledger, say};
 use crate::config::Config;
+use crate::queue::pauses::Pauses;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PoolCommand {
@@ -51,7 +52,7 @@ async fn list(db: &Db, config: &Config) -> Result<(), Failure> {
 
 async fn set_paused(db: &Db, pool: Pool, paused: bool) -> Result<(), Failure> {
     let state = if paused { "paused" } else { "open" };
-    let moved = pools::set_paused(db, pool, paused, Timestamp::system_now()).await?;
+    let moved = Pauses::new(db.clone()).set(pool, paused, Timestamp::system_now()).await?;
     let before = if moved { "" } else { " as before" };
     say(format_args!("{pool} is {state}{before}.\n"));
     Ok(())

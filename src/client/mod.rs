@@ -8,4 +8,4 @@ pub(crate) mod ingest;
 mod transport;
 
 pub(crate) use api::Api;
-pub(crate) use transport::ApiError;
+pub(crate) use transport::{ApiError, choose_cryptography};

@@ -63,9 +63,13 @@ impl Transport {
     }
 }
 
-fn build(here: bool) -> Result<Client, reqwest::Error> {
-    // Someone else in the process may have chosen a provider before; either will do.
+/// What TLS is made of. Someone else in the process may have chosen before; either will do.
+pub(crate) fn choose_cryptography() {
     drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+fn build(here: bool) -> Result<Client, reqwest::Error> {
+    choose_cryptography();
     let builder = Client::builder()
         .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))

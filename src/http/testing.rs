@@ -233,8 +233,7 @@ impl World {
         let ctx = Context { db, bucket: shelf.clone(), queue: line.clone(), clock: clock.clone(), limits };
         line.works_with.set(ctx.clone()).ok().unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
-        let app =
-            router(Http::new(ctx.clone(), settings, recorder.handle(), Vec::new(), Vec::new()), Router::new());
+        let app = router(Http::new(ctx.clone(), settings, recorder.handle(), Vec::new(), Vec::new()), Router::new());
         Self { ctx, clock, shelf, line, recorder, app, _folder: folder }
     }
 

@@ -3,6 +3,7 @@
 //! The clock is cranked by hand, so leases run out when a test says so. [`leases`](mod@leases) and its like speak to the
 //! engine alone; [`workers`] runs real workers over it.
 
+mod flaky;
 mod leases;
 mod pushes;
 mod verdicts;
@@ -91,6 +92,7 @@ macro_rules! every_promise {
                 a_shutdown_lets_running_jobs_finish,
                 a_suspect_is_recorded_before_it_runs,
                 a_thousand_jobs_of_both_lanes_run_once_each,
+                an_engine_that_is_away_is_waited_for,
             ],
         }
     };

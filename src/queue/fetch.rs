@@ -56,8 +56,15 @@ impl Fetcher {
         // Half of the slots at most: while one half is being stored, the other is being worked on.
         let max = (self.holds.size() / 2).clamp(1, BATCH);
         let ready = async {
-            self.pauses.resumed().await;
-            self.holds.take_slots(max).await
+            loop {
+                self.pauses.resumed().await;
+                let free = self.holds.take_slots(max).await;
+                // The pause may have come while all slots were taken.
+                if !self.pauses.is_paused() {
+                    break free;
+                }
+                self.holds.give_back_slots(free);
+            }
         };
         let free = stopping.run_until_cancelled(ready).await?;
         if stopping.is_cancelled() {

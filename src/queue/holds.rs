@@ -226,3 +226,66 @@ impl Drop for Running {
         self.0.decrement(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use longshore_jobs::job::{Delivery, Lane};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const POOL: Pool = Pool::Upkeep;
+
+    fn claimed(id: u128) -> Claimed {
+        Claimed {
+            lease: Lease { id, token: 1, pool: POOL, lane: Lane::Bulk },
+            delivery: Delivery {
+                kind: "noop".to_owned(),
+                subject: Uuid::nil(),
+                payload: String::new(),
+                attempt: 2,
+                max_attempts: 9,
+                due: Timestamp::from_millis(0),
+            },
+            losses: 0,
+            crashes: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_dropped_tells_of_itself() {
+        let (holds, mut told) = Holds::new(POOL, 4);
+        let mut held = holds.hold(vec![claimed(1), claimed(2)]);
+        let _running = holds.start(&held[1].job.lease).unwrap();
+
+        drop(held.remove(0));
+        assert!(matches!(told.recv().await.unwrap().outcome, Outcome::Returned));
+        drop(held);
+        let outcome = told.recv().await.unwrap().outcome;
+        assert!(matches!(outcome, Outcome::Abandoned { attempt: 2, max_attempts: 9 }));
+    }
+
+    #[tokio::test]
+    async fn slots_are_free_again_when_outcomes_are_stored() {
+        let (holds, _told) = Holds::new(POOL, 4);
+        assert_eq!(holds.take_slots(3).await, 3);
+        assert_eq!(holds.take_slots(3).await, 1);
+
+        let held = holds.hold(vec![claimed(1), claimed(2)]);
+        holds.release(held.iter().map(|held| held.job.lease));
+
+        assert_eq!(holds.take_slots(9).await, 2);
+        assert!(holds.leases().is_empty());
+    }
+
+    #[test]
+    fn a_lost_job_does_not_start() {
+        let (holds, _told) = Holds::new(POOL, 4);
+        let lease = claimed(1).lease;
+        let _held = holds.hold(vec![claimed(1)]);
+
+        holds.lose(&[lease]);
+
+        assert!(holds.start(&lease).is_none());
+    }
+}

@@ -23,13 +23,12 @@ mod beats;
 pub mod bench;
 #[cfg(test)]
 mod contract;
+pub mod counters;
 pub mod engine;
 mod fetch;
 mod holds;
 mod nowhere;
-mod pace;
+pub mod pace;
 pub mod pauses;
 pub mod sql;
 pub mod workers;
-
-pub use pace::Pace;

@@ -64,6 +64,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.borrow().contains(&self.pool)
+    }
+
     /// Returns at once unless the pool is paused, and then when it goes on.
     pub(super) async fn resumed(&mut self) {
         let pool = self.pool;

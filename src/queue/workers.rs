@@ -7,6 +7,7 @@ use std::time::Duration;
 use apalis::prelude::{BoxDynError, Monitor, WorkerBuilder};
 use longshore_jobs::job::{self, Context, Pool};
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,12 +30,20 @@ const ALONE_FROM: u32 = 1;
 /// The workers of some pools. Dropping them without [`Workers::shutdown`] stops them as a crash would.
 pub struct Workers {
     staffs: Vec<Staff>,
-    pauses: Pauses,
-    /// Set first: nothing more is claimed.
-    stopping: CancellationToken,
-    /// Set last: what still runs is dropped and handed back.
-    overdue: CancellationToken,
+    shared: Shared,
     _upkeep: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Whether every pool still has its worker, to be felt from elsewhere.
+#[derive(Clone)]
+pub struct Pulse(Arc<[AbortHandle]>);
+
+impl Pulse {
+    /// Whether it has.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.0.iter().all(|monitor| !monitor.is_finished())
+    }
 }
 
 /// One worker and those who serve it.
@@ -52,7 +61,9 @@ struct Shared {
     engine: Arc<dyn Engine>,
     pauses: Pauses,
     pace: Pace,
+    /// Set first: nothing more is claimed.
     stopping: CancellationToken,
+    /// Set last: what still runs is dropped and handed back.
     overdue: CancellationToken,
     /// Held by a job that has crashed a worker.
     alone: Arc<Mutex<()>>,
@@ -82,14 +93,13 @@ impl Workers {
         if let Err(error) = pauses.read().await {
             tracing::warn!(error = job::with_causes(&error), "pause flags could not be read");
         }
-        let (stopping, overdue) = (CancellationToken::new(), CancellationToken::new());
         let shared = Shared {
             ctx: Arc::new(ctx),
             engine: Arc::clone(&engine),
             pauses: pauses.clone(),
             pace,
-            stopping: stopping.clone(),
-            overdue: overdue.clone(),
+            stopping: CancellationToken::new(),
+            overdue: CancellationToken::new(),
             alone: Arc::default(),
         };
         let staffs = pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
@@ -97,19 +107,19 @@ impl Workers {
             AbortOnDropHandle::new(tokio::spawn(pauses.clone().follow(pace.poll))),
             AbortOnDropHandle::new(tokio::spawn(beats::rescue(engine, pace.beat))),
         ];
-        Self { staffs, pauses, stopping, overdue, _upkeep: upkeep }
+        Self { staffs, shared, _upkeep: upkeep }
     }
 
     /// The pause flags, to set them with effect at once.
-    #[must_use]
+    #[cfg(test)]
     pub const fn pauses(&self) -> &Pauses {
-        &self.pauses
+        &self.shared.pauses
     }
 
     /// Whether every pool still has its worker.
     #[must_use]
-    pub fn is_healthy(&self) -> bool {
-        self.staffs.iter().all(|staff| !staff.monitor.is_finished())
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.staffs.iter().map(|staff| staff.monitor.abort_handle()).collect())
     }
 
     /// How many jobs run now.
@@ -122,8 +132,8 @@ impl Workers {
     /// stored, or a few seconds behind the limit.
     pub async fn shutdown(self, limit: Duration) {
         tracing::info!(jobs = self.running(), ?limit, "finishing what runs");
-        self.stopping.cancel();
-        let overdue = self.overdue.clone();
+        self.shared.stopping.cancel();
+        let overdue = self.shared.overdue.clone();
         let _timer = AbortOnDropHandle::new(tokio::spawn(async move {
             sleep(limit).await;
             overdue.cancel();

@@ -1,7 +1,8 @@
 //! What workers make of an engine. Only these tests let time pass by itself, and none waits for it.
 
+use super::flaky::Flaky;
 use super::*;
-use crate::queue::Pace;
+use crate::queue::pace::Pace;
 use crate::queue::pauses::Pauses;
 use crate::queue::workers::Workers;
 
@@ -36,7 +37,7 @@ pub(super) async fn jobs_run_and_are_gone(world: World) {
     let workers = start(&world).await;
 
     eventually!(world.is_empty().await);
-    assert!(workers.is_healthy());
+    assert!(workers.pulse().is_healthy());
     workers.shutdown(LIMIT).await;
     assert!(world.letters().await.is_empty());
 }
@@ -62,7 +63,7 @@ pub(super) async fn an_undecodable_payload_is_dead_and_the_worker_lives(world: W
     eventually!(world.is_empty().await);
     let letters = world.letters().await;
     assert_eq!((letters[0].subject, letters[0].reason.as_str()), (broken, "undecodable"));
-    assert!(workers.is_healthy());
+    assert!(workers.pulse().is_healthy());
     workers.shutdown(LIMIT).await;
 }
 
@@ -72,7 +73,7 @@ pub(super) async fn a_panic_is_a_retry(world: World) {
     let workers = start(&world).await;
 
     eventually!(waits(&world).await);
-    assert!(workers.is_healthy());
+    assert!(workers.pulse().is_healthy());
     workers.shutdown(LIMIT).await;
     world.clock.crank(Duration::from_secs(60));
     assert_eq!(world.claim_only().await.delivery.attempt, 2);
@@ -151,7 +152,7 @@ pub(super) async fn a_shutdown_in_the_middle_hands_back(world: World) {
 pub(super) async fn a_shutdown_lets_running_jobs_finish(world: World) {
     push_act(&world, Act::Hang).await;
     let workers = start(&world).await;
-    eventually!(world.depth().await.running == 1);
+    eventually!(workers.running() == 1);
 
     workers.shutdown(LIMIT).await;
 
@@ -185,4 +186,25 @@ pub(super) async fn a_thousand_jobs_of_both_lanes_run_once_each(world: World) {
     eventually!(world.is_empty().await);
     workers.shutdown(LIMIT).await;
     assert!(world.letters().await.is_empty());
+}
+
+pub(super) async fn an_engine_that_is_away_is_waited_for(world: World) {
+    let flaky = Flaky::over(world.engine.clone());
+    flaky.go(true);
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+    world.push_one().await;
+    assert_eq!(world.depth().await.due, 1);
+    flaky.go(false);
+    eventually!(world.is_empty().await);
+
+    // It goes away between a claim and its outcome.
+    push_act(&world, Act::Hang).await;
+    eventually!(workers.running() == 1);
+    flaky.go(true);
+    eventually!(flaky.has_refused_outcomes());
+    flaky.go(false);
+
+    eventually!(waits(&world).await);
+    assert!(workers.pulse().is_healthy());
+    workers.shutdown(LIMIT).await;
 }

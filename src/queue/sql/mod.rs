@@ -1,9 +1,9 @@
 //! The queue in the ledger's database: the `jobs` table.
 //!
-//! Every statement works on a set: a thousand jobs cost one statement, whose rows travel as one JSON array. That is also where
-//! the engines differ, and nothing else does: SQLite unfolds the array with `json_each($1)`, PostgreSQL with
-//! `json_array_elements(cast($1 as json))`; SQLite reads a subject with `unhex`, PostgreSQL with a cast to `uuid`; and a claim
-//! on PostgreSQL adds `for update skip locked`, where SQLite has one writer anyhow.
+//! Every statement works on a set: a thousand jobs cost one statement, whose rows travel as one JSON object. That is also
+//! where the engines differ, and nothing else does: SQLite unfolds it with `json_each($1)`, PostgreSQL with
+//! `json_each_text(cast($1 as json))`; SQLite reads a subject with `unhex`, PostgreSQL with a cast to `uuid`; and a claim on
+//! PostgreSQL is made with `for update skip locked`, where SQLite has one writer anyhow.
 //!
 //! A push onto a job that is held cannot touch it. It is kept in `again_at` and `again_lane`, and takes effect, like a push
 //! that came a moment later, as soon as it is stored what came of the run: see [`settle`].
@@ -15,6 +15,7 @@ mod rescue;
 mod settle;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -119,10 +120,14 @@ fn row_id(lease: &Lease) -> i64 {
     i64::try_from(lease.id).unwrap_or(-1)
 }
 
-/// `[[id, token], …]`
-fn pairs<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> String {
-    let pairs: Vec<_> = leases.into_iter().map(|lease| (row_id(lease), lease.token)).collect();
-    json(&pairs)
+/// `{id: token, …}`, to be unfolded as keys and values. The same id may be there with two tokens.
+fn held_json<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> String {
+    let mut held = "{".to_owned();
+    for lease in leases {
+        let comma = if held.len() == 1 { "" } else { "," };
+        write!(held, "{comma}\"{}\":{}", row_id(lease), lease.token).expect("a string takes all");
+    }
+    held + "}"
 }
 
 fn json<T: serde::Serialize>(rows: &[T]) -> String {

@@ -1,16 +1,21 @@
-//! Putting jobs on: one statement for all, in which each joins the job of its kind and subject that is there already.
+//! Putting jobs on: each joins the job of its kind and subject that is there already.
+//!
+//! A push of very many is mostly of one kind, lane and time. What they share is bound once, and the rest travels as one flat
+//! object of subjects and payloads: taking nested arrays apart took SQLite as long as storing them.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
-use longshore_jobs::job::{NewJob, Pool};
-use longshore_jobs::ledger::LedgerError;
+use longshore_jobs::job::{Lane, NewJob, Pool};
+use longshore_jobs::ledger::{LedgerError, Tx};
+use longshore_jobs::model::Timestamp;
 use longshore_jobs::sql;
 
-use super::{SqlQueue, json, rank};
+use super::{SqlQueue, rank};
 use crate::queue::engine;
 
-const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload, max_attempts, created_at)
-    select value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, $2
+const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload, created_at)
+    select $2, unhex(key), $3, $4, $5, value, $6
     from json_each($1)
     where true
     on conflict (kind, subject) do update set
@@ -26,43 +31,71 @@ const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload
             when jobs.again_lane < excluded.lane then jobs.again_lane
             else excluded.lane end";
 
+/// Jobs that share all but subject and payload.
+struct Alike {
+    kind: &'static str,
+    pool: Pool,
+    lane: Lane,
+    due: Timestamp,
+    /// `{subject: payload, …}`, open at its end.
+    rows: String,
+    count: u64,
+}
+
 pub(super) async fn push(queue: &SqlQueue, jobs: Vec<NewJob>) -> Result<(), LedgerError> {
-    if jobs.is_empty() {
-        return Ok(());
+    let groups = group(&engine::join(jobs));
+    let told: Vec<_> = groups.iter().map(|alike| (alike.kind, alike.pool, alike.count)).collect();
+    let now = queue.clock.now();
+    match groups.len() {
+        0 => return Ok(()),
+        1 => queue.db.write_hint(move |tx| Box::pin(store(tx, groups, now))).await?,
+        _ => queue.db.write(move |tx| Box::pin(store(tx, groups, now))).await?,
     }
-    let mut kinds: HashMap<(&'static str, Pool), u64> = HashMap::new();
-    for job in &jobs {
-        *kinds.entry((job.kind(), job.pool())).or_default() += 1;
-    }
-    store(queue, rows(&engine::join(jobs))).await?;
-    for (kind, pool) in kinds.keys() {
-        metrics::counter!("longshore_jobs_enqueued_total", "kind" => *kind).increment(kinds[&(*kind, *pool)]);
-        queue.wakes.wake(*pool);
+    for (kind, pool, count) in told {
+        metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
+        queue.wakes.wake(pool);
     }
     Ok(())
 }
 
-async fn store(queue: &SqlQueue, rows: String) -> Result<(), LedgerError> {
-    let now = queue.clock.now();
-    queue
-        .db
-        .write_one(move |mut tx| {
-            Box::pin(async move {
-                sql!(tx.on(), c => sqlx::query(PUSH).bind(rows).bind(now).execute(c).await?);
-                Ok(())
-            })
-        })
-        .await
+async fn store(mut tx: Tx<'_>, groups: Vec<Alike>, now: Timestamp) -> Result<(), LedgerError> {
+    for alike in groups {
+        sql!(tx.on(), c => sqlx::query(PUSH)
+            .bind(alike.rows + "}")
+            .bind(alike.kind)
+            .bind(alike.pool)
+            .bind(rank(alike.lane))
+            .bind(alike.due)
+            .bind(now)
+            .execute(c)
+            .await?);
+    }
+    Ok(())
 }
 
-fn rows(jobs: &[NewJob]) -> String {
-    let rows: Vec<_> = jobs
-        .iter()
-        .map(|job| {
-            let due = job.due().as_millis();
-            let subject = job.subject().simple();
-            (job.kind(), subject, job.pool(), rank(job.lane()), due, job.payload(), job.max_attempts())
-        })
-        .collect();
-    json(&rows)
+fn group(jobs: &[NewJob]) -> Vec<Alike> {
+    let mut places = HashMap::new();
+    let mut groups: Vec<Alike> = Vec::new();
+    for job in jobs {
+        let place = *places.entry((job.kind(), job.lane(), job.due())).or_insert_with(|| {
+            groups.push(Alike::of(job));
+            groups.len() - 1
+        });
+        groups[place].add(job);
+    }
+    groups
+}
+
+impl Alike {
+    fn of(job: &NewJob) -> Self {
+        let (kind, pool, lane, due) = (job.kind(), job.pool(), job.lane(), job.due());
+        Self { kind, pool, lane, due, rows: "{".to_owned(), count: 0 }
+    }
+
+    fn add(&mut self, job: &NewJob) {
+        let comma = if self.count == 0 { "" } else { "," };
+        let payload = serde_json::to_string(job.payload()).expect("a string is JSON");
+        write!(self.rows, "{comma}\"{}\":{payload}", job.subject().simple()).expect("a string takes all");
+        self.count += 1;
+    }
 }

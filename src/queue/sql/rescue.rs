@@ -55,8 +55,9 @@ async fn take_back(mut tx: Tx<'_>, expired: Timestamp, now: Timestamp) -> Result
     let mut pools: Vec<Pool> = crashed.iter().map(Remains::pool).collect();
     for remains in crashed {
         let error = format!("its worker died while it ran, {} times", remains.crashes());
-        tracing::error!(error, "job is dead");
-        dead_letters::insert(&mut tx, &remains.into_letter(CRASHED, error, now)).await?;
+        let letter = remains.into_letter(CRASHED, error, now);
+        tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
+        dead_letters::insert(&mut tx, &letter).await?;
     }
     let rows: Vec<Pool> = sql!(tx.on(), c => sqlx::query_scalar(TAKE_BACK).bind(expired).fetch_all(c).await?);
     pools.extend(rows);

@@ -15,7 +15,7 @@ use longshore_jobs::sql;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{SqlQueue, json, lane_of, pairs, row_id};
+use super::{SqlQueue, held_json, json, lane_of, row_id};
 use crate::queue::engine::Lease;
 
 const FORGET: &str = "delete from jobs
@@ -23,8 +23,8 @@ const FORGET: &str = "delete from jobs
         select jobs.id
         from json_each($1) as held
         cross join jobs
-        where jobs.id = cast(held.value ->> 0 as bigint)
-            and jobs.token = cast(held.value ->> 1 as bigint)
+        where jobs.id = cast(held.key as bigint)
+            and jobs.token = cast(held.value as bigint)
             and jobs.again_at is null)";
 
 const START_OVER: &str = "update jobs set
@@ -35,8 +35,8 @@ const START_OVER: &str = "update jobs set
         select jobs.id
         from json_each($1) as held
         cross join jobs
-        where jobs.id = cast(held.value ->> 0 as bigint)
-            and jobs.token = cast(held.value ->> 1 as bigint)
+        where jobs.id = cast(held.key as bigint)
+            and jobs.token = cast(held.value as bigint)
             and jobs.again_at is not null)";
 
 const WAIT_AGAIN: &str = "update jobs set
@@ -64,7 +64,7 @@ const HAND_BACK: &str = "update jobs set
         select jobs.id
         from json_each($1) as held
         cross join jobs
-        where jobs.id = cast(held.value ->> 0 as bigint) and jobs.token = cast(held.value ->> 1 as bigint))";
+        where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.value as bigint))";
 
 const BURY: &str = "delete from jobs
     where id = $1 and token = $2 and again_at is null
@@ -131,7 +131,7 @@ pub(super) async fn settle(queue: &SqlQueue, settled: &[(Lease, Verdict)]) -> Re
     let batch = Batch::of(settled, queue.clock.now());
     let all_finished = batch.waiting.is_empty() && batch.dead.is_empty();
     let started_over = if all_finished {
-        queue.db.write_one(move |tx| Box::pin(store(tx, batch))).await?
+        queue.db.write_hint(move |tx| Box::pin(store(tx, batch))).await?
     } else {
         queue.db.write(move |tx| Box::pin(store(tx, batch))).await?
     };
@@ -177,7 +177,7 @@ async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
 }
 
 async fn finish(tx: &mut Tx<'_>, leases: &[Lease]) -> Result<bool, LedgerError> {
-    let held = pairs(leases);
+    let held = held_json(leases);
     let forgotten = sql!(tx.on(), c => sqlx::query(FORGET).bind(&held).execute(c).await?.rows_affected());
     if usize::try_from(forgotten) == Ok(leases.len()) {
         return Ok(false);
@@ -195,17 +195,17 @@ async fn bury(tx: &mut Tx<'_>, death: Death, now: Timestamp) -> Result<(), Ledge
     let query = sqlx::query_as(BURY).bind(row_id(&death.lease)).bind(death.lease.token);
     let remains: Option<Remains> = sql!(tx.on(), c => query.fetch_optional(c).await?);
     let Some(remains) = remains else {
-        start_over(tx, &pairs([&death.lease]), Some(&death.error)).await?;
+        start_over(tx, &held_json([&death.lease]), Some(&death.error)).await?;
         return Ok(());
     };
     dead_letters::insert(tx, &remains.into_letter(death.reason, death.error, now)).await
 }
 
 pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), LedgerError> {
-    let held = pairs(leases);
+    let held = held_json(leases);
     queue
         .db
-        .write_one(move |mut tx| {
+        .write_hint(move |mut tx| {
             Box::pin(async move {
                 sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await?);
                 Ok(())
