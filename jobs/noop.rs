@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Pool};
+use crate::model::Status;
 
 /// Does nothing, in one of several ways.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,7 +65,7 @@ impl Job for Noop {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        ctx.db.moves().announce(self.id);
+        ctx.db.moves().announce(self.id, Status::Done);
         match self.act {
             Act::Done => Ok(End::Done),
             Act::Fail => Err(JobError::Retry("it was told to fail".into())),

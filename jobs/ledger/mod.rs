@@ -20,6 +20,7 @@ pub mod api_keys;
 pub mod blobs;
 pub mod dead_letters;
 pub mod files;
+pub mod gather;
 mod moves;
 pub mod orgs;
 pub mod pools;
@@ -57,13 +58,14 @@ impl Tx<'_> {
 pub struct Db {
     engine: sqlite::Sqlite,
     moves: Moves,
+    gathered: uploads::Gathered,
 }
 
 impl Db {
     /// Opens the SQLite ledger in a file, made if it is not there, and brings its schema to head.
     pub async fn open_sqlite(path: &Path) -> Result<Self, LedgerError> {
         let engine = sqlite::Sqlite::open(path, &sqlx::migrate!("../migrations/sqlite")).await?;
-        Ok(Self { engine, moves: Moves::default() })
+        Ok(Self { gathered: uploads::Gathered::start(&engine), engine, moves: Moves::default() })
     }
 
     /// For [`sql!`], to read outside of a write.
@@ -100,6 +102,20 @@ impl Db {
         self.engine.write(sqlite::Unit::Hint, |connection| body(Tx(Connection::Sqlite(connection)))).await
     }
 
+    /// As [`Db::write_hint`] for a body of several statements.
+    pub async fn write_hints<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.write(sqlite::Unit::Hints, |connection| body(Tx(Connection::Sqlite(connection)))).await
+    }
+
+    /// What many ask for together.
+    pub(crate) fn gathered(&self) -> &uploads::Gathered {
+        &self.gathered
+    }
+
     /// Who waits for which upload to move.
     #[must_use]
     pub fn moves(&self) -> &Moves {
@@ -131,6 +147,9 @@ pub enum LedgerError {
     /// The writer has stopped, or the write was undone along with the transaction that it shared.
     #[error("the write was not committed: {0}")]
     Uncommitted(String),
+    /// What many callers asked for together failed for all of them.
+    #[error("the ledger failed: {0}")]
+    Together(String),
     /// The body found that it must not go on, and everything it wrote was undone.
     #[error("the write was withdrawn")]
     Withdrawn,

@@ -1,79 +1,93 @@
 //! Who waits for which upload to move.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use uuid::Uuid;
+
+use crate::model::Status;
 
 /// Wakes those who wait for an upload to move. One per process; whoever moves a row announces it after commit.
 #[derive(Clone, Default)]
 pub struct Moves {
-    waiting: Arc<Mutex<HashMap<Uuid, Arc<Notify>>>>,
+    lines: Arc<Mutex<HashMap<Uuid, watch::Sender<Option<Status>>>>>,
 }
 
 /// A place in the line of those who wait for one upload.
 pub struct Waiter {
     moves: Moves,
     upload: Uuid,
-    notify: Arc<Notify>,
+    told: watch::Receiver<Option<Status>>,
 }
 
 impl Moves {
     /// Starts to wait for an upload. Take it before reading the row, so that no move falls in between.
     #[must_use]
     pub fn watch(&self, upload: Uuid) -> Waiter {
-        let notify = Arc::clone(self.lock().entry(upload).or_default());
-        Waiter { moves: self.clone(), upload, notify }
+        let told = self.lines().entry(upload).or_default().subscribe();
+        Waiter { moves: self.clone(), upload, told }
     }
 
-    /// Tells those who wait for it that the upload has moved.
-    pub fn announce(&self, upload: Uuid) {
-        if let Some(notify) = self.lock().get(&upload) {
-            notify.notify_waiters();
+    /// Tells those who wait for it where the upload stands now.
+    pub fn announce(&self, upload: Uuid, status: Status) {
+        if let Some(line) = self.lines().get(&upload) {
+            line.send_replace(Some(status));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Arc<Notify>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Option<Status>>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiter {
-    /// Returns when the upload is announced next. Enable the future (poll it once) before reading the row.
-    pub fn moved(&self) -> tokio::sync::futures::Notified<'_> {
-        self.notify.notified()
+    /// Returns when a move to a status that is `wanted` has been announced since the last one was seen.
+    pub async fn moved(&mut self, wanted: impl Fn(Status) -> bool) {
+        loop {
+            if self.told.changed().await.is_err() {
+                // The line outlives its waiters, so this is not reached; and waiting is not wrong.
+                return std::future::pending().await;
+            }
+            if self.told.borrow_and_update().is_some_and(&wanted) {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiting = self.moves.lock();
-        // Two holders are left: the map and this waiter.
-        if Arc::strong_count(&self.notify) <= 2 {
-            waiting.remove(&self.upload);
+        let mut lines = self.moves.lines();
+        // This waiter is still among the receivers.
+        if lines.get(&self.upload).is_some_and(|line| line.receiver_count() <= 1) {
+            lines.remove(&self.upload);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
     async fn a_waiter_hears_of_its_upload_and_leaves_nothing_behind() {
         let moves = Moves::default();
         let (mine, other) = (Uuid::now_v7(), Uuid::now_v7());
-        let waiter = moves.watch(mine);
-        let mut moved = Box::pin(waiter.moved());
-        moved.as_mut().enable();
+        let mut waiter = moves.watch(mine);
+        let second = moves.watch(mine);
 
-        moves.announce(other);
-        assert!(futures_util::FutureExt::now_or_never(moved.as_mut()).is_none());
-        moves.announce(mine);
-        moved.await;
+        moves.announce(other, Status::Done);
+        moves.announce(mine, Status::Arrived);
+        assert!(waiter.moved(Status::is_final).now_or_never().is_none());
+        moves.announce(mine, Status::Done);
+        assert!(waiter.moved(Status::is_final).now_or_never().is_some());
 
+        drop(second);
+        assert!(!moves.lines().is_empty());
         drop(waiter);
-        assert!(moves.lock().is_empty());
+        assert!(moves.lines().is_empty());
     }
 }

@@ -7,6 +7,7 @@
 //! A group of hints alone is committed without the fsync: a power cut may undo it, together with all that came after it, but
 //! the next write that is no hint makes it last. The kill of a process undoes nothing.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,12 +45,19 @@ pub enum Unit {
     Statements,
     /// One statement that a power cut may undo.
     Hint,
+    /// Several of that kind: they get a savepoint.
+    Hints,
 }
 
 impl Unit {
     /// Whether its commit waits for the disk.
     const fn is_lasting(self) -> bool {
-        !matches!(self, Self::Hint)
+        matches!(self, Self::Statement | Self::Statements)
+    }
+
+    /// Whether it is more than one statement, to be undone together.
+    const fn needs_savepoint(self) -> bool {
+        matches!(self, Self::Statements | Self::Hints)
     }
 }
 
@@ -152,10 +160,10 @@ where
 }
 
 async fn commit_in_groups(connection: SqliteConnection, waiting: mpsc::Receiver<Write>) {
-    let mut writer = Writer { connection, waiting, next: None, lasting: true };
-    while let Some(first) = writer.first().await {
+    let mut writer = Writer { connection, waiting, next: VecDeque::new(), lasting: true };
+    while writer.wait().await {
         let mut replies = Vec::new();
-        let committed = writer.commit_group(first, &mut replies).await;
+        let committed = writer.commit_group(&mut replies).await;
         if let Err(error) = &committed {
             tracing::error!(%error, writes = replies.len(), "a group of writes was not committed");
             if let Err(error) = writer.connection.execute("rollback").await {
@@ -175,42 +183,49 @@ async fn commit_in_groups(connection: SqliteConnection, waiting: mpsc::Receiver<
 struct Writer {
     connection: SqliteConnection,
     waiting: mpsc::Receiver<Write>,
-    /// The first of the next group, when it did not fit into the last.
-    next: Option<Write>,
+    /// Taken from those that wait, to be run in this order.
+    next: VecDeque<Write>,
     /// Whether commits wait for the disk as the connection is set now.
     lasting: bool,
 }
 
 impl Writer {
-    async fn first(&mut self) -> Option<Write> {
-        match self.next.take() {
-            Some(write) => Some(write),
-            None => self.waiting.recv().await,
+    /// Waits for a write; `false` when none will come any more.
+    async fn wait(&mut self) -> bool {
+        if self.next.is_empty() {
+            let Some(first) = self.waiting.recv().await else { return false };
+            self.next.push_back(first);
         }
+        while self.next.len() < GROUP
+            && let Ok(write) = self.waiting.try_recv()
+        {
+            self.next.push_back(write);
+        }
+        true
     }
 
-    async fn commit_group(&mut self, first: Write, replies: &mut Vec<Reply>) -> Result<(), sqlx::Error> {
-        self.set_lasting(first.unit.is_lasting()).await?;
-        self.connection.execute("begin immediate").await?;
+    /// Commits what waits: lasting as soon as one of it is to last, since how a commit is made is set before its transaction.
+    async fn commit_group(&mut self, replies: &mut Vec<Reply>) -> Result<(), sqlx::Error> {
+        let lasting = self.next.iter().any(|write| write.unit.is_lasting());
+        self.set_lasting(lasting).await?;
+        control(&mut self.connection, "begin immediate").await?;
         let opened = Instant::now();
-        let mut next = Some(first);
-        while let Some(write) = next {
+        while let Some(write) = self.fitting() {
             replies.push(run_write(&mut self.connection, write).await?);
-            let full = replies.len() >= GROUP || opened.elapsed() >= GROUP_TIME;
-            next = if full { None } else { self.fitting() };
+            if replies.len() >= GROUP || opened.elapsed() >= GROUP_TIME {
+                break;
+            }
         }
-        self.connection.execute("commit").await?;
-        Ok(())
+        control(&mut self.connection, "commit").await
     }
 
-    /// The next of the writes that wait, unless it has to last and the group does not: how a commit is made is set before
-    /// its transaction.
+    /// The next write of this group; `None` when there is none, or it has to last and the group does not.
     fn fitting(&mut self) -> Option<Write> {
-        let write = self.waiting.try_recv().ok()?;
+        let write = self.next.pop_front().or_else(|| self.waiting.try_recv().ok())?;
         if self.lasting || !write.unit.is_lasting() {
             return Some(write);
         }
-        self.next = Some(write);
+        self.next.push_front(write);
         None
     }
 
@@ -224,16 +239,21 @@ impl Writer {
     }
 }
 
+/// A statement that is run very often: prepared once.
+async fn control(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::query(statement).execute(connection).await.map(drop)
+}
+
 async fn run_write(connection: &mut SqliteConnection, write: Write) -> Result<Reply, sqlx::Error> {
-    if write.unit != Unit::Statements {
+    if !write.unit.needs_savepoint() {
         return Ok((write.body)(connection).await);
     }
-    connection.execute("savepoint write").await?;
+    control(connection, "savepoint write").await?;
     let reply = (write.body)(connection).await;
     if reply.failed {
-        connection.execute("rollback to write").await?;
+        control(connection, "rollback to write").await?;
     }
-    connection.execute("release write").await?;
+    control(connection, "release write").await?;
     Ok(reply)
 }
 

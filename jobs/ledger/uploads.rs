@@ -1,9 +1,13 @@
 //! Uploads: inserted by doors, moved by jobs, each move a compare-and-set that tells whether somebody was faster.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::SqlitePool;
 use uuid::Uuid;
 
+use super::gather::Gather;
+use super::sqlite::Sqlite;
 use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
 use crate::model::target::TargetKind;
@@ -13,15 +17,17 @@ use crate::outside::ObjectHead;
 
 /// Adds a row as it is. [`LedgerError::is_taken`] when its `client_ref` stands for another open upload of the org.
 pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            for row in rows {
-                insert_row(&mut tx, row).await?;
-            }
-            Ok(())
-        })
-    })
-    .await
+    if rows.len() == 1 {
+        return db.write_one(move |tx| Box::pin(insert_rows(tx, rows))).await;
+    }
+    db.write(move |tx| Box::pin(insert_rows(tx, rows))).await
+}
+
+async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {
+    for row in rows {
+        insert_row(&mut tx, row).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), LedgerError> {
@@ -294,14 +300,36 @@ pub(super) fn moved(db: &Db, id: Uuid, to: Status, rows: u64) -> bool {
     if to.is_final() {
         metrics::counter!("longshore_uploads_total", "outcome" => to.as_str()).increment(1);
     }
-    db.moves().announce(id);
+    db.moves().announce(id, to);
     true
 }
 
 /// The upload; `None` when there is none of that id.
 pub async fn find(db: &Db, id: Uuid) -> Result<Option<Upload>, LedgerError> {
-    let query = "select * from uploads where id = $1";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
+    db.gathered().find.ask(id).await
+}
+
+/// What many ask for at once, and what is answered together.
+#[derive(Clone)]
+pub(crate) struct Gathered {
+    find: Gather<Uuid, Option<Upload>>,
+}
+
+impl Gathered {
+    pub(super) fn start(engine: &Sqlite) -> Self {
+        let readers = engine.reader().clone();
+        Self { find: Gather::new(move |ids| find_all(readers.clone(), ids)) }
+    }
+}
+
+/// A list of ids in one parameter: PostgreSQL would take an array and `= any($1)`.
+async fn find_all(readers: SqlitePool, ids: Vec<Uuid>) -> Result<Vec<Option<Upload>>, LedgerError> {
+    let query = "select * from uploads where id in (select unhex(value) from json_each($1))";
+    let list: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+    let rows: Vec<Upload> = sqlx::query_as(query).bind(serde_json::json!(list).to_string()).fetch_all(&readers).await?;
+    let rows: HashMap<Uuid, Upload> = rows.into_iter().map(|row| (row.id, row)).collect();
+    // The same upload may have been asked for twice.
+    Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
 }
 
 /// The upload whose file entry has or will have that id.

@@ -107,12 +107,10 @@ async fn delays(ctx: &Context, engine: &Arc<dyn Engine>) -> Result<Vec<Duration>
     let mut delays = Vec::with_capacity(SINGLES);
     for _ in 0..SINGLES {
         let noop = Noop::new(Uuid::now_v7());
-        let waiter = ctx.db.moves().watch(noop.id);
-        let mut ran = std::pin::pin!(waiter.moved());
-        ran.as_mut().enable();
+        let mut waiter = ctx.db.moves().watch(noop.id);
         let pushed = Instant::now();
         ctx.push(&noop).await?;
-        ran.await;
+        waiter.moved(|_| true).await;
         delays.push(pushed.elapsed());
         tokio::time::sleep(Duration::from_millis(4)).await;
     }

@@ -7,12 +7,18 @@ use std::time::Duration;
 use longshore_jobs::job::{Pool, with_causes};
 use longshore_jobs::outside::Clock;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Claim, Claimed, Engine, EngineError, Turns};
 use super::holds::{Held, Holds};
 use super::pace::{BATCH, Backoff, Pace};
 use super::pauses::Watch;
+
+/// How long a bell may be silent before the engine is asked when the next job is due.
+const QUIET: Duration = Duration::from_millis(10);
+/// The least time between two claims that do not fill the slots: what is pushed meanwhile is claimed together.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// The one of a worker that claims.
 pub(super) struct Fetcher {
@@ -38,7 +44,9 @@ impl Fetcher {
                     let all = claimed.len() == free;
                     self.hand_over(claimed, &jobs).await;
                     if !all {
+                        let earliest = Instant::now() + GATHERING;
                         self.rest().await;
+                        tokio::time::sleep_until(earliest).await;
                     }
                 }
                 Err(error) => {
@@ -89,8 +97,12 @@ impl Fetcher {
         }
     }
 
-    /// Returns when there may be something to claim.
+    /// Returns when there may be something to claim. In a busy queue the bell rings again at once, and nobody has to ask the
+    /// engine when the next job is due.
     async fn rest(&self) {
+        if self.pause_for(QUIET).await {
+            return;
+        }
         loop {
             let due = self.until_due().await;
             if self.pause_for(due.unwrap_or(self.pace.poll).min(self.pace.poll)).await {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderValue, StatusCode, header};
+use longshore_jobs::job::{Lane, NewJob};
 use longshore_jobs::ledger::{blobs, files, reports, uploads};
 use longshore_jobs::model::file::File;
 use longshore_jobs::model::org::Scope;
@@ -26,7 +27,8 @@ use super::answer::{GOT, POSTED, envelope};
 use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
-use super::{Http, waiting};
+use super::waiting::{self, Goal};
+use super::Http;
 
 /// How long a presigned GET is good for.
 const CONTENT_LIFE: Duration = Duration::from_secs(300);
@@ -46,25 +48,27 @@ pub fn routes() -> Router<Arc<Http>> {
 async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let posted = form::receive(&http, &caller, request).await?;
-    put_on(&http, &posted).await;
+    let jobs = posted.iter().map(|upload| verification(&http, upload)).collect();
+    let watches: Vec<_> = posted.into_iter().map(|upload| waiting::watch(&http.ctx.db, upload)).collect();
+    put_on(&http, jobs).await;
     let deadline = Instant::now() + http.settings.files_wait;
-    let mut entries = Vec::with_capacity(posted.len());
-    for upload in posted {
+    let mut entries = Vec::with_capacity(watches.len());
+    for watch in watches {
         let left = deadline.saturating_duration_since(Instant::now());
-        let row = waiting::until(&http.ctx.db, upload.id, left, |row| row.status.is_final()).await?;
-        entries.push(FileEntry::from(accepted(row.unwrap_or(upload))?));
+        entries.push(FileEntry::from(accepted(watch.until(left, Goal::End).await?)?));
     }
     Ok((StatusCode::CREATED, Json(envelope(POSTED, "files", &entries))).into_response())
 }
 
-/// Puts their jobs on. The rows stand: what the queue does not take is left to be resumed.
-async fn put_on(http: &Http, posted: &[Upload]) {
-    use longshore_jobs::job::{Lane, NewJob};
+fn verification(http: &Http, upload: &Upload) -> NewJob {
+    NewJob::of(&VerifyUpload { upload: upload.id }, Lane::Interactive, http.ctx.now())
+}
 
-    let now = http.ctx.now();
-    let job = |upload: &Upload| NewJob::of(&VerifyUpload { upload: upload.id }, Lane::Interactive, now);
-    if let Err(error) = http.ctx.queue.push(posted.iter().map(job).collect()).await {
-        tracing::warn!(%error, uploads = posted.len(), "posted files are left to be resumed");
+/// Puts the jobs on. The rows stand: what the queue does not take is left to be resumed.
+async fn put_on(http: &Http, jobs: Vec<NewJob>) {
+    let uploads = jobs.len();
+    if let Err(error) = http.ctx.queue.push(jobs).await {
+        tracing::warn!(%error, uploads, "posted files are left to be resumed");
     }
 }
 

@@ -21,9 +21,10 @@ use super::super::asked::Prefer;
 use super::super::auth::Caller;
 use super::super::body::Fields;
 use super::super::errors::ApiError;
-use super::super::{Http, rows, waiting};
+use super::super::waiting::{self, Goal, lacks_policy};
+use super::super::{Http, rows};
 use super::request::Asked;
-use super::{answer, lacks_policy};
+use super::answer;
 
 /// Takes in a wish for an upload.
 pub async fn create(
@@ -144,13 +145,16 @@ pub async fn renew(http: &Http, upload: &Upload) -> Result<bool, ApiError> {
     }
 }
 
-/// Has a policy signed and waits for it as long as the client likes; returns the row as it is then.
+/// Has a policy signed and waits for it as long as the client likes; returns the row as it is then. One that it has is of no
+/// use any more.
 pub async fn obtain_policy(http: &Http, upload: Upload, prefer: Prefer) -> Result<Upload, ApiError> {
+    let renewed = if upload.status == Status::Expired { Status::Issued } else { upload.status };
+    let upload = Upload { policy: None, status: renewed, ..upload };
+    let watch = waiting::watch(&http.ctx.db, upload.clone());
     let mut longest = prefer.wait(http.settings.wait);
     if let Err(error) = http.ctx.push(&IssuePolicy { upload: upload.id }).await {
         tracing::warn!(%error, upload = %upload.id, "an upload is left to be resumed");
         longest = Duration::ZERO;
     }
-    let issued = waiting::until(&http.ctx.db, upload.id, longest, |row| !lacks_policy(row)).await?;
-    Ok(issued.unwrap_or(upload))
+    Ok(watch.until(longest, Goal::Policy).await?)
 }

@@ -25,7 +25,8 @@ use super::answer::{DELETED, GOT, POSTED, envelope};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
-use super::{Http, files, waiting};
+use super::waiting::{self, Goal, lacks_policy};
+use super::{Http, files};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -77,17 +78,12 @@ async fn answer(
     Ok(response)
 }
 
-/// Whether a worker has yet to sign its policy.
-fn lacks_policy(upload: &Upload) -> bool {
-    upload.status == Status::Requested || (upload.status == Status::Issued && upload.policy.is_none())
-}
-
 async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Prefer) -> Result<Response, ApiError> {
     caller.needs_one_of(SEES)?;
     let seen = own(&http, &caller, &id).await?;
     let longest = prefer.wait(Duration::ZERO);
-    let upload = waiting::until(&http.ctx.db, seen.id, longest, |upload| upload.status.is_final()).await?;
-    answer((&http, &caller, prefer), StatusCode::OK, GOT, upload.unwrap_or(seen)).await
+    let upload = waiting::watch(&http.ctx.db, seen).until(longest, Goal::End).await?;
+    answer((&http, &caller, prefer), StatusCode::OK, GOT, upload).await
 }
 
 async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {

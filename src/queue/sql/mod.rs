@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longshore_jobs::job::{Lane, NewJob, Pool, Verdict};
+use longshore_jobs::ledger::gather::Gather;
 use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, Queue, QueueError};
@@ -32,13 +33,19 @@ pub struct SqlQueue {
     db: Db,
     clock: Arc<dyn Clock>,
     wakes: Wakes,
+    pushes: Gather<Vec<NewJob>, ()>,
 }
 
 impl SqlQueue {
     /// The queue of this ledger.
     #[must_use]
     pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self { db, clock, wakes: Wakes::default() }
+        let wakes = Wakes::default();
+        let pushes = {
+            let (db, clock, wakes) = (db.clone(), Arc::clone(&clock), wakes.clone());
+            Gather::new(move |pushes| push::push_together(db.clone(), Arc::clone(&clock), wakes.clone(), pushes))
+        };
+        Self { db, clock, wakes, pushes }
     }
 
     fn wake_all<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) {
@@ -52,7 +59,7 @@ impl SqlQueue {
 impl Queue for SqlQueue {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         let count = jobs.len();
-        push::push(self, jobs).await.map_err(|error| QueueError { count, source: error.into() })
+        self.pushes.ask(jobs).await.map_err(|error| QueueError { count, source: error.into() })
     }
 }
 

@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use longshore_jobs::job::{Lane, NewJob, Pool};
-use longshore_jobs::ledger::{LedgerError, Tx};
+use longshore_jobs::ledger::{Db, LedgerError, Tx};
 use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::Clock;
 use longshore_jobs::sql;
 
-use super::{SqlQueue, rank};
-use crate::queue::engine;
+use super::rank;
+use crate::queue::engine::{self, Wakes};
 
 const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload, created_at)
     select $2, unhex(key), $3, $4, $5, value, $6
@@ -42,20 +44,27 @@ struct Alike {
     count: u64,
 }
 
-pub(super) async fn push(queue: &SqlQueue, jobs: Vec<NewJob>) -> Result<(), LedgerError> {
-    let groups = group(&engine::join(jobs));
+/// Pushes what several callers brought, in one go.
+pub(super) async fn push_together(
+    db: Db,
+    clock: Arc<dyn Clock>,
+    wakes: Wakes,
+    pushes: Vec<Vec<NewJob>>,
+) -> Result<Vec<()>, LedgerError> {
+    let callers = vec![(); pushes.len()];
+    let now = clock.now();
+    let groups = group(&engine::join(pushes.into_iter().flatten().collect()), now);
     let told: Vec<_> = groups.iter().map(|alike| (alike.kind, alike.pool, alike.count)).collect();
-    let now = queue.clock.now();
     match groups.len() {
-        0 => return Ok(()),
-        1 => queue.db.write_hint(move |tx| Box::pin(store(tx, groups, now))).await?,
-        _ => queue.db.write(move |tx| Box::pin(store(tx, groups, now))).await?,
+        0 => return Ok(callers),
+        1 => db.write_hint(move |tx| Box::pin(store(tx, groups, now))).await?,
+        _ => db.write_hints(move |tx| Box::pin(store(tx, groups, now))).await?,
     }
     for (kind, pool, count) in told {
         metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
-        queue.wakes.wake(pool);
+        wakes.wake(pool);
     }
-    Ok(())
+    Ok(callers)
 }
 
 async fn store(mut tx: Tx<'_>, groups: Vec<Alike>, now: Timestamp) -> Result<(), LedgerError> {
@@ -73,12 +82,14 @@ async fn store(mut tx: Tx<'_>, groups: Vec<Alike>, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-fn group(jobs: &[NewJob]) -> Vec<Alike> {
+/// Those that are due by now are all due now: pushes of one moment need not differ by a millisecond.
+fn group(jobs: &[NewJob], now: Timestamp) -> Vec<Alike> {
     let mut places = HashMap::new();
     let mut groups: Vec<Alike> = Vec::new();
     for job in jobs {
-        let place = *places.entry((job.kind(), job.lane(), job.due())).or_insert_with(|| {
-            groups.push(Alike::of(job));
+        let due = job.due().max(now);
+        let place = *places.entry((job.kind(), job.lane(), due)).or_insert_with(|| {
+            groups.push(Alike::of(job, due));
             groups.len() - 1
         });
         groups[place].add(job);
@@ -87,8 +98,8 @@ fn group(jobs: &[NewJob]) -> Vec<Alike> {
 }
 
 impl Alike {
-    fn of(job: &NewJob) -> Self {
-        let (kind, pool, lane, due) = (job.kind(), job.pool(), job.lane(), job.due());
+    fn of(job: &NewJob, due: Timestamp) -> Self {
+        let (kind, pool, lane) = (job.kind(), job.pool(), job.lane());
         Self { kind, pool, lane, due, rows: "{".to_owned(), count: 0 }
     }
 
