@@ -27,6 +27,7 @@ pub mod pools;
 pub mod reports;
 pub mod schedules;
 pub mod sqlite;
+mod steps;
 pub mod uploads;
 
 use std::path::Path;
@@ -58,14 +59,14 @@ impl Tx<'_> {
 pub struct Db {
     engine: sqlite::Sqlite,
     moves: Moves,
-    gathered: uploads::Gathered,
+    gathered: steps::Gathered,
 }
 
 impl Db {
     /// Opens the SQLite ledger in a file, made if it is not there, and brings its schema to head.
     pub async fn open_sqlite(path: &Path) -> Result<Self, LedgerError> {
         let engine = sqlite::Sqlite::open(path, &sqlx::migrate!("../migrations/sqlite")).await?;
-        Ok(Self { gathered: uploads::Gathered::start(&engine), engine, moves: Moves::default() })
+        Ok(Self { gathered: steps::Gathered::start(&engine), engine, moves: Moves::default() })
     }
 
     /// For [`sql!`], to read outside of a write.
@@ -112,7 +113,7 @@ impl Db {
     }
 
     /// What many ask for together.
-    pub(crate) fn gathered(&self) -> &uploads::Gathered {
+    pub(crate) fn gathered(&self) -> &steps::Gathered {
         &self.gathered
     }
 

@@ -1,13 +1,10 @@
 //! Uploads: inserted by doors, moved by jobs, each move a compare-and-set that tells whether somebody was faster.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
-use super::gather::Gather;
-use super::sqlite::Sqlite;
+use super::steps::{Arrive, Issue, Verify, listed, millis};
 use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
 use crate::model::target::TargetKind;
@@ -71,12 +68,6 @@ pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), Ledge
     Ok(())
 }
 
-/// Why a policy may be signed for a row: it has none yet, or the client asked for a fresh one.
-const LACKS_POLICY: &str = "update uploads
-    set status = 'issued', policy = $2, policy_expires_at = $3, next_poll_at = $4, resume_at = null, resumes = 0,
-        updated_at = $5
-    where id = $1 and (status = 'requested' or (status = 'issued' and policy is null))";
-
 /// How long after its policy was handed out the second look at the bucket comes.
 const SECOND_POLL: Duration = Duration::from_secs(600);
 
@@ -89,22 +80,10 @@ pub async fn issue(
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
     let text = serde_json::to_string(&policy).expect("a policy is a map of strings");
-    let done = db
-        .write_one(move |mut tx| {
-            Box::pin(async move {
-                Ok(sql!(tx.on(), c => sqlx::query(LACKS_POLICY)
-                    .bind(id)
-                    .bind(text)
-                    .bind(policy.expires_at)
-                    .bind(poll_at)
-                    .bind(now)
-                    .execute(c)
-                    .await?
-                    .rows_affected()))
-            })
-        })
-        .await?;
-    Ok(moved(db, id, Status::Issued, done))
+    let (ends, poll_at, now) = (millis(policy.expires_at), millis(poll_at), millis(now));
+    let issue = Issue { id: listed(id), policy: text, ends, poll_at, now };
+    let done = db.gathered().issue.ask(issue).await?;
+    Ok(moved(db, id, Status::Issued, done.into()))
 }
 
 /// issued or expired → issued without a policy, so that `issue_policy` signs a fresh one. `false` from any other state.
@@ -136,7 +115,8 @@ pub async fn renew(
     Ok(done == 1)
 }
 
-/// The object is there: requested, issued or expired → arrived. `false` from any other state.
+/// The object is there: requested, issued or expired → arrived. `false` from any other state. `times` are now and when the
+/// row is to be resumed if it stands.
 pub async fn arrive(
     db: &Db,
     id: Uuid,
@@ -144,32 +124,14 @@ pub async fn arrive(
     via: ArrivedVia,
     times: (Timestamp, Timestamp),
 ) -> Result<bool, LedgerError> {
-    let (etag, size, (now, resume_at)) = (head.etag.clone(), head.size, times);
-    let done = db
-        .write_one(move |mut tx| {
-            Box::pin(async move {
-                let query = "update uploads
-                    set status = 'arrived', etag = $2, arrived_size = $3, arrived_via = $4, arrived_at = $5,
-                        updated_at = $5, next_poll_at = null, resume_at = $6, resumes = 0, policy = null
-                    where id = $1 and status in ('requested', 'issued', 'expired')";
-                Ok(sql!(tx.on(), c => sqlx::query(query)
-                    .bind(id)
-                    .bind(etag)
-                    .bind(size)
-                    .bind(via)
-                    .bind(now)
-                    .bind(resume_at)
-                    .execute(c)
-                    .await?
-                    .rows_affected()))
-            })
-        })
-        .await?;
-    Ok(moved(db, id, Status::Arrived, done))
+    let (now, resume_at) = (millis(times.0), millis(times.1));
+    let arrive = Arrive { id: listed(id), etag: head.etag.clone(), size: head.size, via: via.as_str(), now, resume_at };
+    let done = db.gathered().arrive.ask(arrive).await?;
+    Ok(moved(db, id, Status::Arrived, done.into()))
 }
 
 /// The bytes of this version were hashed and are right: arrived → verified. `false` when the row has moved on or knows
-/// of another version.
+/// of another version. `times` as in [`arrive`].
 pub async fn verify(
     db: &Db,
     id: Uuid,
@@ -177,26 +139,10 @@ pub async fn verify(
     sha256: Digest,
     times: (Timestamp, Timestamp),
 ) -> Result<bool, LedgerError> {
-    let (now, resume_at) = times;
-    let done = db
-        .write_one(move |mut tx| {
-            Box::pin(async move {
-                let query = "update uploads
-                    set status = 'verified', verified_sha256 = $3, updated_at = $4, resume_at = $5, resumes = 0
-                    where id = $1 and status = 'arrived' and etag = $2";
-                Ok(sql!(tx.on(), c => sqlx::query(query)
-                    .bind(id)
-                    .bind(etag)
-                    .bind(sha256)
-                    .bind(now)
-                    .bind(resume_at)
-                    .execute(c)
-                    .await?
-                    .rows_affected()))
-            })
-        })
-        .await?;
-    Ok(moved(db, id, Status::Verified, done))
+    let (now, resume_at) = (millis(times.0), millis(times.1));
+    let verify = Verify { id: listed(id), etag, sha256: sha256.to_string(), now, resume_at };
+    let done = db.gathered().verify.ask(verify).await?;
+    Ok(moved(db, id, Status::Verified, done.into()))
 }
 
 /// The bytes changed under us: back to arrived with the version that is there now.
@@ -307,29 +253,6 @@ pub(super) fn moved(db: &Db, id: Uuid, to: Status, rows: u64) -> bool {
 /// The upload; `None` when there is none of that id.
 pub async fn find(db: &Db, id: Uuid) -> Result<Option<Upload>, LedgerError> {
     db.gathered().find.ask(id).await
-}
-
-/// What many ask for at once, and what is answered together.
-#[derive(Clone)]
-pub(crate) struct Gathered {
-    find: Gather<Uuid, Option<Upload>>,
-}
-
-impl Gathered {
-    pub(super) fn start(engine: &Sqlite) -> Self {
-        let readers = engine.reader().clone();
-        Self { find: Gather::new(move |ids| find_all(readers.clone(), ids)) }
-    }
-}
-
-/// A list of ids in one parameter: PostgreSQL would take an array and `= any($1)`.
-async fn find_all(readers: SqlitePool, ids: Vec<Uuid>) -> Result<Vec<Option<Upload>>, LedgerError> {
-    let query = "select * from uploads where id in (select unhex(value) from json_each($1))";
-    let list: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
-    let rows: Vec<Upload> = sqlx::query_as(query).bind(serde_json::json!(list).to_string()).fetch_all(&readers).await?;
-    let rows: HashMap<Uuid, Upload> = rows.into_iter().map(|row| (row.id, row)).collect();
-    // The same upload may have been asked for twice.
-    Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
 }
 
 /// The upload whose file entry has or will have that id.

@@ -23,12 +23,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::entry::FileEntry;
+use super::Http;
 use super::answer::{GOT, POSTED, envelope};
 use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
 use super::waiting::{self, Goal};
-use super::Http;
 
 /// How long a presigned GET is good for.
 const CONTENT_LIFE: Duration = Duration::from_secs(300);

@@ -23,8 +23,8 @@ use super::super::body::Fields;
 use super::super::errors::ApiError;
 use super::super::waiting::{self, Goal, lacks_policy};
 use super::super::{Http, rows};
-use super::request::Asked;
 use super::answer;
+use super::request::Asked;
 
 /// Takes in a wish for an upload.
 pub async fn create(

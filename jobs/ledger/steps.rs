@@ -1,0 +1,131 @@
+//! The moves that every upload makes, made for many uploads with one statement: issue, arrive, verify.
+//!
+//! Each caller hands in one row's move and hears whether it was made. Under load the moves that wait are one compare-and-set
+//! over a list; where nothing waits, the list has one entry. The list travels as JSON, which is where engines differ:
+//! PostgreSQL unfolds it with `json_to_recordset`.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::SqlitePool;
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::gather::Gather;
+use super::sqlite::{Sqlite, Unit};
+use crate::model::{Timestamp, Upload};
+
+/// requested → issued, and issued → issued for a row whose policy was cleared.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Issue {
+    pub(super) id: String,
+    pub(super) policy: String,
+    pub(super) ends: i64,
+    pub(super) poll_at: i64,
+    pub(super) now: i64,
+}
+
+const ISSUE: &str = "update uploads
+    set status = 'issued', policy = given.value ->> 'policy', policy_expires_at = given.value ->> 'ends',
+        next_poll_at = given.value ->> 'poll_at', resume_at = null, resumes = 0, updated_at = given.value ->> 'now'
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id')
+      and (status = 'requested' or (status = 'issued' and policy is null))
+    returning uploads.id";
+
+/// requested, issued, expired → arrived.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Arrive {
+    pub(super) id: String,
+    pub(super) etag: String,
+    pub(super) size: i64,
+    pub(super) via: &'static str,
+    pub(super) now: i64,
+    pub(super) resume_at: i64,
+}
+
+const ARRIVE: &str = "update uploads
+    set status = 'arrived', etag = given.value ->> 'etag', arrived_size = given.value ->> 'size',
+        arrived_via = given.value ->> 'via', arrived_at = given.value ->> 'now', updated_at = given.value ->> 'now',
+        next_poll_at = null, resume_at = given.value ->> 'resume_at', resumes = 0, policy = null
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id') and status in ('requested', 'issued', 'expired')
+    returning uploads.id";
+
+/// arrived → verified, if the version is still the one that was hashed.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Verify {
+    pub(super) id: String,
+    pub(super) etag: String,
+    pub(super) sha256: String,
+    pub(super) now: i64,
+    pub(super) resume_at: i64,
+}
+
+const VERIFY: &str = "update uploads
+    set status = 'verified', verified_sha256 = given.value ->> 'sha256', updated_at = given.value ->> 'now',
+        resume_at = given.value ->> 'resume_at', resumes = 0
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id') and status = 'arrived' and etag = given.value ->> 'etag'
+    returning uploads.id";
+
+/// What is asked of uploads by many at once.
+#[derive(Clone)]
+pub(crate) struct Gathered {
+    pub(super) find: Gather<Uuid, Option<Upload>>,
+    pub(super) issue: Gather<Issue, bool>,
+    pub(super) arrive: Gather<Arrive, bool>,
+    pub(super) verify: Gather<Verify, bool>,
+}
+
+impl Gathered {
+    pub(super) fn start(engine: &Sqlite) -> Self {
+        let readers = engine.reader().clone();
+        Self {
+            find: Gather::new(move |ids| find(readers.clone(), ids)),
+            issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
+            arrive: mover(engine, ARRIVE, |arrive: &Arrive| &arrive.id),
+            verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
+        }
+    }
+}
+
+/// How an id is written in a list.
+pub(super) fn listed(id: Uuid) -> String {
+    id.simple().to_string()
+}
+
+/// A time as it is written in a list.
+pub(super) const fn millis(time: Timestamp) -> i64 {
+    time.as_millis()
+}
+
+fn mover<M>(engine: &Sqlite, query: &'static str, id: fn(&M) -> &String) -> Gather<M, bool>
+where
+    M: Serialize + Send + Sync + 'static,
+{
+    let engine = engine.clone();
+    Gather::new(move |moves: Vec<M>| {
+        let (engine, list) = (engine.clone(), json!(moves).to_string());
+        let ids: Vec<String> = moves.iter().map(|one| id(one).clone()).collect();
+        async move {
+            let moved: Vec<Uuid> = engine
+                .write(Unit::Statement, move |c| {
+                    Box::pin(async move { Ok(sqlx::query_scalar(query).bind(list).fetch_all(c).await?) })
+                })
+                .await?;
+            // Of two who make the same move at once, the first has made it.
+            let mut moved: HashSet<String> = moved.into_iter().map(listed).collect();
+            Ok(ids.iter().map(|id| moved.remove(id)).collect())
+        }
+    })
+}
+
+/// The rows in the order of the ids. The same row may have been asked for twice.
+async fn find(readers: SqlitePool, ids: Vec<Uuid>) -> Result<Vec<Option<Upload>>, LedgerError> {
+    let query = "select * from uploads where id in (select unhex(value) from json_each($1))";
+    let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    let rows: Vec<Upload> = sqlx::query_as(query).bind(list).fetch_all(&readers).await?;
+    Ok(ids.iter().map(|id| rows.iter().find(|row| row.id == *id).cloned()).collect())
+}
