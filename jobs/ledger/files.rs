@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::stores::Store;
 use super::uploads::{insert_row, moved};
 use super::{Db, LedgerError, Tx};
 use crate::model::file::File;
@@ -28,47 +29,9 @@ pub enum Stored {
 /// the answer is [`Stored::Leaving`].
 pub async fn store(db: &Db, upload: Upload, copy: Option<String>, now: Timestamp) -> Result<Stored, LedgerError> {
     let id = upload.id;
-    let stored = db.write(move |mut tx| Box::pin(async move { store_in(&mut tx, &upload, copy, now).await })).await;
-    match stored {
-        Err(LedgerError::Withdrawn) => Ok(Stored::Leaving),
-        Ok(stored) => {
-            moved(db, id, Status::Done, u64::from(stored != Stored::Lost));
-            Ok(stored)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn store_in(
-    tx: &mut Tx<'_>,
-    upload: &Upload,
-    copy: Option<String>,
-    now: Timestamp,
-) -> Result<Stored, LedgerError> {
-    let query = "update uploads
-        set status = 'done', updated_at = $3, resume_at = null, next_poll_at = null, policy = null
-        where id = $1 and status = 'verified' and etag = $2";
-    let moved = sql!(tx.on(), c => sqlx::query(query)
-        .bind(upload.id)
-        .bind(upload.etag.as_deref())
-        .bind(now)
-        .execute(c)
-        .await?
-        .rows_affected());
-    if moved == 0 {
-        return Ok(Stored::Lost);
-    }
-    let sha256 = upload.verified_sha256.ok_or(LedgerError::Withdrawn)?;
-    let size = upload.arrived_size.ok_or(LedgerError::Withdrawn)?;
-    let (blob, joined) = match join_blob(tx, upload.org_id, sha256).await? {
-        Some((blob, _)) => (blob, true),
-        None => (adopt_blob(tx, upload.org_id, (sha256, size), copy.ok_or(LedgerError::Withdrawn)?, now).await?, false),
-    };
-    let query = "update uploads set deduplicated = $2 where id = $1";
-    sql!(tx.on(), c => sqlx::query(query).bind(upload.id).bind(joined).execute(c).await)?;
-    insert_file(tx, entry_of(upload, (sha256, size), blob, joined)).await?;
-    append_delta(tx, upload.org_id, Delta::stored(size, !joined), now).await?;
-    Ok(if joined { Stored::Joined } else { Stored::Adopted })
+    let stored = db.gathered().store.ask(Store { upload, copy, now }).await?;
+    moved(db, id, Status::Done, u64::from(matches!(stored, Stored::Adopted | Stored::Joined)));
+    Ok(stored)
 }
 
 /// Stores an upload of which the org has the bytes already, in one go: the row is inserted as done, with its file.
@@ -110,31 +73,7 @@ async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<
     Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(org).bind(sha256).fetch_optional(c).await)?)
 }
 
-async fn adopt_blob(
-    tx: &mut Tx<'_>,
-    org: Uuid,
-    (sha256, size): (Digest, i64),
-    object_key: String,
-    now: Timestamp,
-) -> Result<Uuid, LedgerError> {
-    let query = "insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at)
-        values ($1, $2, $3, $4, $5, 'live', 1, $6)
-        on conflict (org_id, sha256) do nothing
-        returning id";
-    let id: Option<Uuid> = sql!(tx.on(), c => sqlx::query_scalar(query)
-        .bind(Uuid::now_v7())
-        .bind(org)
-        .bind(sha256)
-        .bind(size)
-        .bind(object_key)
-        .bind(now)
-        .fetch_optional(c)
-        .await)?;
-    // A row that is there but could not be joined is leaving.
-    id.ok_or(LedgerError::Withdrawn)
-}
-
-fn entry_of(upload: &Upload, (sha256, size): (Digest, i64), blob_id: Uuid, deduplicated: bool) -> File {
+pub(super) fn entry_of(upload: &Upload, (sha256, size): (Digest, i64), blob_id: Uuid, deduplicated: bool) -> File {
     File {
         id: upload.file_id,
         org_id: upload.org_id,

@@ -4,10 +4,13 @@
 //! thing at once; alone, a caller does not wait for others.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::LedgerError;
+use crate::job::with_causes;
 
 /// How many may wait before callers do.
 const WAITING: usize = 4096;
@@ -16,7 +19,7 @@ const TOGETHER: usize = 256;
 
 /// Asks for things together with others. Cheap to clone.
 pub struct Gather<Q, A> {
-    asked: mpsc::Sender<(Q, oneshot::Sender<Result<A, LedgerError>>)>,
+    asked: mpsc::Sender<(Q, Caller<A>)>,
 }
 
 impl<Q, A> Clone for Gather<Q, A> {
@@ -25,26 +28,25 @@ impl<Q, A> Clone for Gather<Q, A> {
     }
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
+impl<Q: Clone + Send + 'static, A: Send + 'static> Gather<Q, A> {
     /// Starts a task that hands what was asked to `answer`, which gives an answer to each, in order. The task ends when
     /// the last clone is gone.
     pub fn new<F, R>(answer: F) -> Self
     where
-        F: Fn(Vec<Q>) -> R + Send + 'static,
+        F: Fn(Vec<Q>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Vec<A>, LedgerError>> + Send,
     {
         let (asked, mut waiting) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            let mut batch: Vec<(Q, oneshot::Sender<_>)> = Vec::new();
+            let mut batch: Vec<(Q, Caller<A>)> = Vec::new();
             while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
-                let (questions, callers): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
-                reply(callers, answer(questions).await);
+                answer_all(&answer, batch.drain(..).unzip()).await;
             }
         });
         Self { asked }
     }
 
-    /// The answer to one question. An error is that of all who were answered together.
+    /// The answer to one question.
     pub async fn ask(&self, question: Q) -> Result<A, LedgerError> {
         let (caller, answered) = oneshot::channel();
         let gone = || LedgerError::Uncommitted("the ledger is closed".to_owned());
@@ -53,22 +55,47 @@ impl<Q: Send + 'static, A: Send + 'static> Gather<Q, A> {
     }
 }
 
-fn reply<A>(callers: Vec<oneshot::Sender<Result<A, LedgerError>>>, answers: Result<Vec<A>, LedgerError>) {
-    match answers {
+type Caller<A> = oneshot::Sender<Result<A, LedgerError>>;
+
+/// Answers together; if that fails, each alone, so that nobody fails for what another has asked.
+async fn answer_all<Q, A, F, R>(answer: &F, (questions, callers): (Vec<Q>, Vec<Caller<A>>))
+where
+    Q: Clone,
+    F: Fn(Vec<Q>) -> R,
+    R: Future<Output = Result<Vec<A>, LedgerError>>,
+{
+    let alone = if questions.len() > 1 { questions.clone() } else { Vec::new() };
+    match guarded(answer(questions)).await {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), callers.len(), "one answer for each question");
             for (caller, answer) in callers.into_iter().zip(answers) {
-                // A caller that no longer waits needs no answer.
-                drop(caller.send(Ok(answer)));
+                tell(caller, Ok(answer));
+            }
+        }
+        Err(error) if alone.is_empty() => {
+            if let Some(caller) = callers.into_iter().next() {
+                tell(caller, Err(error));
             }
         }
         Err(error) => {
-            let text = crate::job::with_causes(&error);
-            for caller in callers {
-                drop(caller.send(Err(LedgerError::Together(text.clone()))));
+            tracing::warn!(error = with_causes(&error), questions = alone.len(), "asked again, each alone");
+            for (question, caller) in alone.into_iter().zip(callers) {
+                let answered = guarded(answer(vec![question])).await;
+                tell(caller, answered.and_then(|mut answers| answers.pop().ok_or(LedgerError::Withdrawn)));
             }
         }
     }
+}
+
+/// A panic is an error of those who asked, not the end of all answers.
+async fn guarded<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+    let ended = AssertUnwindSafe(work).catch_unwind().await;
+    ended.unwrap_or_else(|_| Err(LedgerError::Uncommitted("its answer panicked".to_owned())))
+}
+
+fn tell<A>(caller: Caller<A>, answer: Result<A, LedgerError>) {
+    // A caller that no longer waits needs no answer.
+    drop(caller.send(answer));
 }
 
 #[cfg(test)]
@@ -97,10 +124,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_is_told_to_all_who_were_answered_together() {
-        let broken = Gather::new(|_: Vec<u32>| async { Err::<Vec<u32>, _>(LedgerError::Uncommitted("no".into())) });
-        let (one, two) = tokio::join!(broken.ask(1), broken.ask(2));
-        assert!(one.unwrap_err().to_string().contains("no"));
-        assert!(two.is_err());
+    async fn nobody_fails_for_what_another_has_asked() {
+        let picky = Gather::new(|numbers: Vec<u32>| async move {
+            assert!(!numbers.contains(&13), "unlucky");
+            let odd = numbers.iter().any(|number| number % 2 == 1);
+            if odd { Err(LedgerError::Uncommitted("odd".to_owned())) } else { Ok(numbers) }
+        });
+
+        let (even, odd, unlucky) = tokio::join!(picky.ask(2), picky.ask(3), picky.ask(13));
+
+        assert_eq!(even.unwrap(), 2);
+        assert!(odd.unwrap_err().to_string().contains("odd"));
+        assert!(unlucky.unwrap_err().to_string().contains("panicked"));
+        assert_eq!(picky.ask(4).await.unwrap(), 4, "it still answers");
     }
 }

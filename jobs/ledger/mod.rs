@@ -28,6 +28,7 @@ pub mod reports;
 pub mod schedules;
 pub mod sqlite;
 mod steps;
+mod stores;
 pub mod uploads;
 
 use std::path::Path;
@@ -148,9 +149,9 @@ pub enum LedgerError {
     /// The writer has stopped, or the write was undone along with the transaction that it shared.
     #[error("the write was not committed: {0}")]
     Uncommitted(String),
-    /// What many callers asked for together failed for all of them.
-    #[error("the ledger failed: {0}")]
-    Together(String),
+    /// Something unique stands for another row.
+    #[error("what must be unique is taken")]
+    Taken,
     /// The body found that it must not go on, and everything it wrote was undone.
     #[error("the write was withdrawn")]
     Withdrawn,
@@ -167,6 +168,10 @@ impl LedgerError {
     /// Whether a unique constraint forbids the write.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        matches!(self, Self::Engine(sqlx::Error::Database(error)) if error.is_unique_violation())
+        match self {
+            Self::Taken => true,
+            Self::Engine(sqlx::Error::Database(error)) => error.is_unique_violation(),
+            _ => false,
+        }
     }
 }

@@ -28,6 +28,9 @@ const GROUP: usize = 512;
 /// How long a transaction stays open for more.
 const GROUP_TIME: Duration = Duration::from_millis(10);
 const READERS: u32 = 4;
+/// After so many groups of hints alone, commits stop to wait for the disk. Changing the mode is a statement too, so where
+/// hints and others take turns it stays.
+const HINTS_IN_A_ROW: u32 = 4;
 
 /// A database file with its reader pool and its writer task. Cheap to clone.
 #[derive(Clone)]
@@ -160,7 +163,7 @@ where
 }
 
 async fn commit_in_groups(connection: SqliteConnection, waiting: mpsc::Receiver<Write>) {
-    let mut writer = Writer { connection, waiting, next: VecDeque::new(), lasting: true };
+    let mut writer = Writer { connection, waiting, next: VecDeque::new(), lasting: true, hints_in_a_row: 0 };
     while writer.wait().await {
         let mut replies = Vec::new();
         let committed = writer.commit_group(&mut replies).await;
@@ -187,6 +190,8 @@ struct Writer {
     next: VecDeque<Write>,
     /// Whether commits wait for the disk as the connection is set now.
     lasting: bool,
+    /// How many groups in a row had nothing that is to last.
+    hints_in_a_row: u32,
 }
 
 impl Writer {
@@ -207,7 +212,8 @@ impl Writer {
     /// Commits what waits: lasting as soon as one of it is to last, since how a commit is made is set before its transaction.
     async fn commit_group(&mut self, replies: &mut Vec<Reply>) -> Result<(), sqlx::Error> {
         let lasting = self.next.iter().any(|write| write.unit.is_lasting());
-        self.set_lasting(lasting).await?;
+        self.hints_in_a_row = if lasting { 0 } else { self.hints_in_a_row.saturating_add(1) };
+        self.set_lasting(lasting || self.hints_in_a_row < HINTS_IN_A_ROW).await?;
         control(&mut self.connection, "begin immediate").await?;
         let opened = Instant::now();
         while let Some(write) = self.fitting() {
@@ -276,9 +282,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Sqlite::open(&folder.path().join("ledger.db"), &NONE).await.unwrap();
 
-        for (unit, expected) in [(Unit::Statement, 2), (Unit::Hint, 1), (Unit::Statements, 2), (Unit::Hint, 1)] {
-            assert_eq!(synchronous(&ledger, unit).await, expected, "{unit:?}");
+        assert_eq!(synchronous(&ledger, Unit::Statement).await, 2);
+        for group in 1..=6 {
+            let expected = if group < HINTS_IN_A_ROW { 2 } else { 1 };
+            assert_eq!(synchronous(&ledger, Unit::Hint).await, expected, "hint {group}");
         }
+        assert_eq!(synchronous(&ledger, Unit::Statements).await, 2);
     }
 
     #[tokio::test]

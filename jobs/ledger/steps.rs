@@ -7,13 +7,15 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::files::Stored;
 use super::gather::Gather;
 use super::sqlite::{Sqlite, Unit};
+use super::stores::{Store, store_all};
 use crate::model::{Timestamp, Upload};
 
 /// requested → issued, and issued → issued for a row whose policy was cleared.
@@ -70,6 +72,17 @@ const VERIFY: &str = "update uploads
     where uploads.id = unhex(given.value ->> 'id') and status = 'arrived' and etag = given.value ->> 'etag'
     returning uploads.id";
 
+const INSERT: &str = "insert into uploads
+    (id, org_id, user_id, status, filename, size, content_type, sha256, target_kind, target_number, client_ref, metadata,
+     object_key, policy_expires_at, file_id, resume_at, created_at, updated_at)
+    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+        value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+        unhex(value ->> 14), value ->> 15, value ->> 16, value ->> 17
+    from json_each($1)
+    where true
+    on conflict do nothing
+    returning id";
+
 /// What is asked of uploads by many at once.
 #[derive(Clone)]
 pub(crate) struct Gathered {
@@ -77,16 +90,20 @@ pub(crate) struct Gathered {
     pub(super) issue: Gather<Issue, bool>,
     pub(super) arrive: Gather<Arrive, bool>,
     pub(super) verify: Gather<Verify, bool>,
+    pub(super) store: Gather<Store, Stored>,
+    pub(super) insert: Gather<Upload, bool>,
 }
 
 impl Gathered {
     pub(super) fn start(engine: &Sqlite) -> Self {
-        let readers = engine.reader().clone();
+        let (readers, storing, inserting) = (engine.reader().clone(), engine.clone(), engine.clone());
         Self {
             find: Gather::new(move |ids| find(readers.clone(), ids)),
             issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
             arrive: mover(engine, ARRIVE, |arrive: &Arrive| &arrive.id),
             verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
+            store: Gather::new(move |stores| store_all(storing.clone(), stores)),
+            insert: Gather::new(move |rows| insert(inserting.clone(), rows)),
         }
     }
 }
@@ -103,7 +120,7 @@ pub(super) const fn millis(time: Timestamp) -> i64 {
 
 fn mover<M>(engine: &Sqlite, query: &'static str, id: fn(&M) -> &String) -> Gather<M, bool>
 where
-    M: Serialize + Send + Sync + 'static,
+    M: Clone + Serialize + Send + Sync + 'static,
 {
     let engine = engine.clone();
     Gather::new(move |moves: Vec<M>| {
@@ -120,6 +137,42 @@ where
             Ok(ids.iter().map(|id| moved.remove(id)).collect())
         }
     })
+}
+
+/// New rows, as many as are not in conflict with what stands. `false` for the others.
+async fn insert(engine: Sqlite, rows: Vec<Upload>) -> Result<Vec<bool>, LedgerError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let list = json!(rows.iter().map(new_row).collect::<Vec<_>>()).to_string();
+    let inserted: Vec<Uuid> = engine
+        .write(Unit::Statement, move |c| {
+            Box::pin(async move { Ok(sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await?) })
+        })
+        .await?;
+    Ok(ids.iter().map(|id| inserted.contains(id)).collect())
+}
+
+/// What a door knows of an upload that was just asked for; everything else is null or zero.
+fn new_row(row: &Upload) -> Value {
+    json!([
+        listed(row.id),
+        listed(row.org_id),
+        listed(row.user_id),
+        row.status,
+        row.filename,
+        row.size,
+        row.content_type,
+        row.sha256,
+        row.target_kind,
+        row.target_number,
+        row.client_ref,
+        row.metadata,
+        row.object_key,
+        row.policy_expires_at.map(millis),
+        listed(row.file_id),
+        row.resume_at.map(millis),
+        millis(row.created_at),
+        millis(row.updated_at),
+    ])
 }
 
 /// The rows in the order of the ids. The same row may have been asked for twice.

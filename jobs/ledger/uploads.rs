@@ -14,10 +14,13 @@ use crate::outside::ObjectHead;
 
 /// Adds a row as it is. [`LedgerError::is_taken`] when its `client_ref` stands for another open upload of the org.
 pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
-    if rows.len() == 1 {
-        return db.write_one(move |tx| Box::pin(insert_rows(tx, rows))).await;
-    }
     db.write(move |tx| Box::pin(insert_rows(tx, rows))).await
+}
+
+/// Adds the row of an upload that was just asked for, of which only what a door knows is kept. [`LedgerError::is_taken`] when
+/// its `client_ref` stands for another open upload of the org.
+pub async fn request(db: &Db, row: Upload) -> Result<(), LedgerError> {
+    if db.gathered().insert.ask(row).await? { Ok(()) } else { Err(LedgerError::Taken) }
 }
 
 async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {

@@ -82,7 +82,7 @@ pub(crate) struct Index {
 }
 
 /// A copy to be made: of this version, to that key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Copy {
     from: ObjectHead,
     to: String,

@@ -121,7 +121,7 @@ async fn insert(http: &Http, asked: &Asked, mut row: Upload) -> Result<Option<Up
     let limits = http.ctx.limits;
     row.resume_at = Some(row.created_at + limits.resume_after);
     row.policy_expires_at = Some(row.created_at + policy_life(limits.policy_life, row.size));
-    let inserted = uploads::insert(&http.ctx.db, vec![row.clone()]).await;
+    let inserted = uploads::request(&http.ctx.db, row.clone()).await;
     Ok(unless_taken(asked, inserted)?.map(|()| row))
 }
 

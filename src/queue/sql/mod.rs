@@ -27,6 +27,9 @@ use longshore_jobs::outside::{Clock, Queue, QueueError};
 
 use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 
+/// A push of more jobs than this is not made together with others: they need not wait for it.
+const GATHERED: usize = 500;
+
 /// The queue on the `jobs` table. Cheap to clone.
 #[derive(Clone)]
 pub struct SqlQueue {
@@ -34,6 +37,7 @@ pub struct SqlQueue {
     clock: Arc<dyn Clock>,
     wakes: Wakes,
     pushes: Gather<Vec<NewJob>, ()>,
+    settles: Gather<Vec<(Lease, Verdict)>, ()>,
 }
 
 impl SqlQueue {
@@ -45,7 +49,11 @@ impl SqlQueue {
             let (db, clock, wakes) = (db.clone(), Arc::clone(&clock), wakes.clone());
             Gather::new(move |pushes| push::push_together(db.clone(), Arc::clone(&clock), wakes.clone(), pushes))
         };
-        Self { db, clock, wakes, pushes }
+        let settles = {
+            let (db, clock, wakes) = (db.clone(), Arc::clone(&clock), wakes.clone());
+            Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), wakes.clone(), settled))
+        };
+        Self { db, clock, wakes, pushes, settles }
     }
 
     fn wake_all<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) {
@@ -59,7 +67,13 @@ impl SqlQueue {
 impl Queue for SqlQueue {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         let count = jobs.len();
-        self.pushes.ask(jobs).await.map_err(|error| QueueError { count, source: error.into() })
+        let pushed = if count > GATHERED {
+            let (db, clock, wakes) = (self.db.clone(), Arc::clone(&self.clock), self.wakes.clone());
+            push::push_together(db, clock, wakes, vec![jobs]).await.map(drop)
+        } else {
+            self.pushes.ask(jobs).await
+        };
+        pushed.map_err(|error| QueueError { count, source: error.into() })
     }
 }
 
@@ -78,7 +92,7 @@ impl Engine for SqlQueue {
     }
 
     async fn settle(&self, settled: &[(Lease, Verdict)]) -> Result<(), EngineError> {
-        settle::settle(self, settled).await.map_err(failed("settle"))
+        self.settles.ask(settled.to_vec()).await.map_err(failed("settle"))
     }
 
     async fn hand_back(&self, leases: &[Lease]) -> Result<(), EngineError> {

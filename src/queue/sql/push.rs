@@ -16,9 +16,12 @@ use longshore_jobs::sql;
 use super::rank;
 use crate::queue::engine::{self, Wakes};
 
-const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload, created_at)
-    select $2, unhex(key), $3, $4, $5, value, $6
-    from json_each($1)
+macro_rules! joining {
+    ($insert:literal) => {
+        concat!(
+            "insert into jobs (kind, subject, pool, lane, run_at, payload, created_at) ",
+            $insert,
+            " from json_each($1)
     where true
     on conflict (kind, subject) do update set
         payload = excluded.payload,
@@ -31,7 +34,14 @@ const PUSH: &str = "insert into jobs (kind, subject, pool, lane, run_at, payload
         again_lane = case
             when jobs.state = 0 then null
             when jobs.again_lane < excluded.lane then jobs.again_lane
-            else excluded.lane end";
+            else excluded.lane end"
+        )
+    };
+}
+
+const PUSH_ALIKE: &str = joining!("select $2, unhex(key), $3, $4, $5, value, $6");
+const PUSH_MIXED: &str =
+    joining!("select value ->> 2, unhex(value ->> 0), value ->> 3, value ->> 4, value ->> 5, value ->> 1, $2");
 
 /// Jobs that share all but subject and payload.
 struct Alike {
@@ -41,7 +51,6 @@ struct Alike {
     due: Timestamp,
     /// `{subject: payload, …}`, open at its end.
     rows: String,
-    count: u64,
 }
 
 /// Pushes what several callers brought, in one go.
@@ -52,61 +61,70 @@ pub(super) async fn push_together(
     pushes: Vec<Vec<NewJob>>,
 ) -> Result<Vec<()>, LedgerError> {
     let callers = vec![(); pushes.len()];
-    let now = clock.now();
-    let groups = group(&engine::join(pushes.into_iter().flatten().collect()), now);
-    let told: Vec<_> = groups.iter().map(|alike| (alike.kind, alike.pool, alike.count)).collect();
-    match groups.len() {
-        0 => return Ok(callers),
-        1 => db.write_hint(move |tx| Box::pin(store(tx, groups, now))).await?,
-        _ => db.write_hints(move |tx| Box::pin(store(tx, groups, now))).await?,
+    let jobs = engine::join(pushes.into_iter().flatten().collect());
+    let mut told: HashMap<(&'static str, Pool), u64> = HashMap::new();
+    for job in &jobs {
+        *told.entry((job.kind(), job.pool())).or_default() += 1;
     }
-    for (kind, pool, count) in told {
+    let now = clock.now();
+    match alike(&jobs) {
+        _ if jobs.is_empty() => return Ok(callers),
+        Some(alike) => db.write_hint(move |tx| Box::pin(store_alike(tx, alike, now))).await?,
+        None => db.write_hint(move |tx| Box::pin(store_mixed(tx, jobs, now))).await?,
+    }
+    for ((kind, pool), count) in told {
         metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
         wakes.wake(pool);
     }
     Ok(callers)
 }
 
-async fn store(mut tx: Tx<'_>, groups: Vec<Alike>, now: Timestamp) -> Result<(), LedgerError> {
-    for alike in groups {
-        sql!(tx.on(), c => sqlx::query(PUSH)
-            .bind(alike.rows + "}")
-            .bind(alike.kind)
-            .bind(alike.pool)
-            .bind(rank(alike.lane))
-            .bind(alike.due)
-            .bind(now)
-            .execute(c)
-            .await?);
-    }
+async fn store_alike(mut tx: Tx<'_>, alike: Alike, now: Timestamp) -> Result<(), LedgerError> {
+    sql!(tx.on(), c => sqlx::query(PUSH_ALIKE)
+        .bind(alike.rows + "}")
+        .bind(alike.kind)
+        .bind(alike.pool)
+        .bind(rank(alike.lane))
+        .bind(alike.due)
+        .bind(now)
+        .execute(c)
+        .await?);
     Ok(())
 }
 
-/// Those that are due by now are all due now: pushes of one moment need not differ by a millisecond.
-fn group(jobs: &[NewJob], now: Timestamp) -> Vec<Alike> {
-    let mut places = HashMap::new();
-    let mut groups: Vec<Alike> = Vec::new();
-    for job in jobs {
-        let due = job.due().max(now);
-        let place = *places.entry((job.kind(), job.lane(), due)).or_insert_with(|| {
-            groups.push(Alike::of(job, due));
-            groups.len() - 1
-        });
-        groups[place].add(job);
+async fn store_mixed(mut tx: Tx<'_>, jobs: Vec<NewJob>, now: Timestamp) -> Result<(), LedgerError> {
+    let rows: Vec<_> = jobs.iter().map(mixed_row).collect();
+    let list = serde_json::to_string(&rows).expect("rows of text and numbers are JSON");
+    sql!(tx.on(), c => sqlx::query(PUSH_MIXED).bind(list).bind(now).execute(c).await?);
+    Ok(())
+}
+
+fn mixed_row(job: &NewJob) -> (String, &str, &str, &str, i64, i64) {
+    let (pool, due) = (job.pool().as_str(), job.due().as_millis());
+    (job.subject().simple().to_string(), job.payload(), job.kind(), pool, rank(job.lane()), due)
+}
+
+/// All jobs as one, if they share what an [`Alike`] shares; `None` when they differ.
+fn alike(jobs: &[NewJob]) -> Option<Alike> {
+    let first = jobs.first()?;
+    let shared = |job: &NewJob| (job.kind(), job.lane(), job.due());
+    if jobs.iter().any(|job| shared(job) != shared(first)) {
+        return None;
     }
-    groups
+    let mut alike = Alike::of(first);
+    jobs.iter().for_each(|job| alike.add(job));
+    Some(alike)
 }
 
 impl Alike {
-    fn of(job: &NewJob, due: Timestamp) -> Self {
-        let (kind, pool, lane) = (job.kind(), job.pool(), job.lane());
-        Self { kind, pool, lane, due, rows: "{".to_owned(), count: 0 }
+    fn of(job: &NewJob) -> Self {
+        let (kind, pool, lane, due) = (job.kind(), job.pool(), job.lane(), job.due());
+        Self { kind, pool, lane, due, rows: "{".to_owned() }
     }
 
     fn add(&mut self, job: &NewJob) {
-        let comma = if self.count == 0 { "" } else { "," };
+        let comma = if self.rows.len() == 1 { "" } else { "," };
         let payload = serde_json::to_string(job.payload()).expect("a string is JSON");
         write!(self.rows, "{comma}\"{}\":{payload}", job.subject().simple()).expect("a string takes all");
-        self.count += 1;
     }
 }

@@ -6,17 +6,19 @@
 //! exception is a job that has crashed too many workers, see [`rescue`](super::rescue).)
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use longshore_jobs::job::{Pool, Verdict};
 use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
-use longshore_jobs::ledger::{LedgerError, Tx};
+use longshore_jobs::ledger::{Db, LedgerError, Tx};
 use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::Clock;
 use longshore_jobs::sql;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{SqlQueue, held_json, json, lane_of, row_id};
-use crate::queue::engine::Lease;
+use crate::queue::engine::{Lease, Wakes};
 
 const FORGET: &str = "delete from jobs
     where id in (
@@ -127,18 +129,26 @@ struct Death {
     error: String,
 }
 
-pub(super) async fn settle(queue: &SqlQueue, settled: &[(Lease, Verdict)]) -> Result<(), LedgerError> {
-    let batch = Batch::of(settled, queue.clock.now());
+/// Stores what several workers tell, in one go.
+pub(super) async fn settle_together(
+    db: Db,
+    clock: Arc<dyn Clock>,
+    wakes: Wakes,
+    told: Vec<Vec<(Lease, Verdict)>>,
+) -> Result<Vec<()>, LedgerError> {
+    let workers = vec![(); told.len()];
+    let settled: Vec<_> = told.into_iter().flatten().collect();
+    let batch = Batch::of(&settled, clock.now());
     let all_finished = batch.waiting.is_empty() && batch.dead.is_empty();
     let started_over = if all_finished {
-        queue.db.write_hint(move |tx| Box::pin(store(tx, batch))).await?
+        db.write_hint(move |tx| Box::pin(store(tx, batch))).await?
     } else {
-        queue.db.write(move |tx| Box::pin(store(tx, batch))).await?
+        db.write(move |tx| Box::pin(store(tx, batch))).await?
     };
     if started_over || !all_finished {
-        wake(queue, settled.iter().map(|(lease, _)| lease));
+        wake(&wakes, settled.iter().map(|(lease, _)| lease));
     }
-    Ok(())
+    Ok(workers)
 }
 
 impl Batch {
@@ -212,11 +222,11 @@ pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), 
             })
         })
         .await?;
-    wake(queue, leases);
+    wake(&queue.wakes, leases);
     Ok(())
 }
 
-fn wake<'l>(queue: &SqlQueue, leases: impl IntoIterator<Item = &'l Lease>) {
+fn wake<'l>(wakes: &Wakes, leases: impl IntoIterator<Item = &'l Lease>) {
     let pools: HashSet<Pool> = leases.into_iter().map(|lease| lease.pool).collect();
-    queue.wake_all(&pools);
+    pools.into_iter().for_each(|pool| wakes.wake(pool));
 }

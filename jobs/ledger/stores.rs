@@ -1,0 +1,263 @@
+//! Storing files, many in one transaction: six statements, however many uploads are stored.
+//!
+//! Uploads of the same bytes share a blob: the org's, if it has one that stands, else the copy of the first that brought
+//! one. Where neither is to be had, because the org's blob is being removed, the uploads are put back as they were.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::files::{Stored, entry_of};
+use super::sqlite::{Sqlite, Unit};
+use super::steps::{listed, millis};
+use crate::model::file::File;
+use crate::model::report::Delta;
+use crate::model::{Digest, Timestamp, Upload};
+
+/// One upload to be stored.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) upload: Upload,
+    /// The key of a copy that may become the blob.
+    pub(super) copy: Option<String>,
+    pub(super) now: Timestamp,
+}
+
+const DONE: &str = "update uploads
+    set status = 'done', updated_at = given.value ->> 'now', resume_at = null, next_poll_at = null, policy = null
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id') and status = 'verified' and etag = given.value ->> 'etag'
+    returning uploads.id";
+
+const JOIN: &str = "update blobs
+    set refs = refs + (given.value ->> 'refs')
+    from json_each($1) given
+    where org_id = unhex(given.value ->> 'org') and sha256 = given.value ->> 'sha256' and state = 'live'
+    returning blobs.id, org_id, sha256";
+
+const ADOPT: &str = "insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at)
+    select unhex(value ->> 'id'), unhex(value ->> 'org'), value ->> 'sha256', value ->> 'size', value ->> 'key', 'live',
+        value ->> 'refs', value ->> 'now'
+    from json_each($1)
+    where true
+    on conflict (org_id, sha256) do nothing
+    returning id, org_id, sha256";
+
+const FILES: &str = "insert into files
+    (id, org_id, user_id, upload_id, blob_id, filename, size, sha256, content_type, target_kind, target_number,
+     deduplicated, created_at)
+    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), unhex(value ->> 3), unhex(value ->> 4), value ->> 5,
+        value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12
+    from json_each($1)";
+
+const DEDUPLICATED: &str = "update uploads
+    set deduplicated = given.value ->> 1
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 0)";
+
+const PUT_BACK: &str = "update uploads
+    set status = 'verified', updated_at = given.value ->> 'updated_at', resume_at = given.value ->> 'resume_at'
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id')";
+
+const DELTAS: &str = "insert into report_deltas (org_id, files, bytes, unique_files, unique_bytes, created_at)
+    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    from json_each($1)";
+
+/// What became of each, in order.
+pub(super) async fn store_all(engine: Sqlite, stores: Vec<Store>) -> Result<Vec<Stored>, LedgerError> {
+    engine
+        .write(Unit::Statements, move |connection| Box::pin(async move { Ok(store_in(connection, &stores).await?) }))
+        .await
+}
+
+/// Uploads that bring the same bytes to the same org.
+struct Group<'s> {
+    org: Uuid,
+    sha256: Digest,
+    /// Places in the list of those who asked.
+    members: Vec<usize>,
+    /// The place of the one whose copy may become the blob, and that copy.
+    copy: Option<(usize, &'s str)>,
+    blob: Option<Uuid>,
+    /// Whether the copy became the blob.
+    adopted: bool,
+}
+
+async fn store_in(connection: &mut SqliteConnection, stores: &[Store]) -> Result<Vec<Stored>, sqlx::Error> {
+    let won = win(connection, stores).await?;
+    let mut groups = group(stores, &won);
+    join(connection, &mut groups).await?;
+    adopt(connection, &mut groups, stores).await?;
+    let answers = answers(stores.len(), &groups);
+    let lost: Vec<&Store> = picked(stores, &answers, Stored::Leaving);
+    if !lost.is_empty() {
+        run(connection, PUT_BACK, &lost.iter().map(|store| put_back(store)).collect::<Vec<_>>()).await?;
+    }
+    record(connection, stores, &groups, &answers).await?;
+    Ok(answers)
+}
+
+/// The places of those whose move to done was made. Of two for the same upload, the first.
+async fn win(connection: &mut SqliteConnection, stores: &[Store]) -> Result<Vec<usize>, sqlx::Error> {
+    let row =
+        |store: &Store| json!({ "id": listed(store.upload.id), "etag": store.upload.etag, "now": millis(store.now) });
+    let list = json!(stores.iter().map(row).collect::<Vec<_>>()).to_string();
+    let done: Vec<Uuid> = sqlx::query_scalar(DONE).bind(list).fetch_all(connection).await?;
+    let mut done: HashSet<Uuid> = done.into_iter().collect();
+    Ok((0..stores.len()).filter(|&place| done.remove(&stores[place].upload.id)).collect())
+}
+
+fn group<'s>(stores: &'s [Store], won: &[usize]) -> Vec<Group<'s>> {
+    let mut groups: Vec<Group<'s>> = Vec::new();
+    let mut places = HashMap::new();
+    for &place in won {
+        let Store { upload, copy, .. } = &stores[place];
+        let Some(sha256) = upload.verified_sha256 else { continue };
+        let at = *places.entry((upload.org_id, sha256)).or_insert_with(|| {
+            let (org, members) = (upload.org_id, Vec::new());
+            groups.push(Group { org, sha256, members, copy: None, blob: None, adopted: false });
+            groups.len() - 1
+        });
+        groups[at].members.push(place);
+        if groups[at].copy.is_none() {
+            groups[at].copy = copy.as_deref().map(|key| (place, key));
+        }
+    }
+    groups
+}
+
+/// A blob that a statement has touched: its id, whose it is, its bytes.
+type Touched = (Uuid, Uuid, Digest);
+
+/// Lets the groups join the blobs that their orgs have.
+async fn join(connection: &mut SqliteConnection, groups: &mut [Group<'_>]) -> Result<(), sqlx::Error> {
+    let row =
+        |group: &Group<'_>| json!({ "org": listed(group.org), "sha256": group.sha256, "refs": group.members.len() });
+    let list = json!(groups.iter().map(row).collect::<Vec<_>>()).to_string();
+    let touched: Vec<Touched> = sqlx::query_as(JOIN).bind(list).fetch_all(connection).await?;
+    give(groups, &touched);
+    Ok(())
+}
+
+/// Makes blobs of the copies of those groups that have found none.
+async fn adopt(
+    connection: &mut SqliteConnection,
+    groups: &mut [Group<'_>],
+    stores: &[Store],
+) -> Result<(), sqlx::Error> {
+    let row = |group: &Group<'_>| {
+        let (place, key) = group.copy.filter(|_| group.blob.is_none())?;
+        Some(json!({
+            "id": listed(Uuid::now_v7()),
+            "org": listed(group.org),
+            "sha256": group.sha256,
+            "size": stores[place].upload.arrived_size,
+            "key": key,
+            "refs": group.members.len(),
+            "now": millis(stores[place].now),
+        }))
+    };
+    let rows: Vec<_> = groups.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let touched: Vec<Touched> = sqlx::query_as(ADOPT).bind(json!(rows).to_string()).fetch_all(connection).await?;
+    for group in give(groups, &touched) {
+        group.adopted = true;
+    }
+    Ok(())
+}
+
+/// Gives each group the blob that was touched for it; says which have got one.
+fn give<'g, 's>(groups: &'g mut [Group<'s>], touched: &[Touched]) -> Vec<&'g mut Group<'s>> {
+    let mut given = Vec::new();
+    for group in groups {
+        let mine = touched.iter().find(|(_, org, sha256)| (*org, *sha256) == (group.org, group.sha256));
+        if let Some((blob, ..)) = mine {
+            group.blob = Some(*blob);
+            given.push(group);
+        }
+    }
+    given
+}
+
+fn answers(count: usize, groups: &[Group<'_>]) -> Vec<Stored> {
+    let mut answers = vec![Stored::Lost; count];
+    for group in groups {
+        for &place in &group.members {
+            let own = group.adopted && group.copy.is_some_and(|(adopter, _)| adopter == place);
+            answers[place] = match group.blob {
+                None => Stored::Leaving,
+                Some(_) if own => Stored::Adopted,
+                Some(_) => Stored::Joined,
+            };
+        }
+    }
+    answers
+}
+
+fn picked<'s>(stores: &'s [Store], answers: &[Stored], wanted: Stored) -> Vec<&'s Store> {
+    stores.iter().zip(answers).filter(|(_, answer)| **answer == wanted).map(|(store, _)| store).collect()
+}
+
+fn put_back(store: &Store) -> Value {
+    let upload = &store.upload;
+    let resume_at = upload.resume_at.map(millis);
+    json!({ "id": listed(upload.id), "updated_at": millis(upload.updated_at), "resume_at": resume_at })
+}
+
+/// Writes the entries, what the uploads say of them, and one delta for each org.
+async fn record(
+    connection: &mut SqliteConnection,
+    stores: &[Store],
+    groups: &[Group<'_>],
+    answers: &[Stored],
+) -> Result<(), sqlx::Error> {
+    let (mut files, mut told, mut deltas) = (Vec::new(), Vec::new(), HashMap::<Uuid, (Delta, i64)>::new());
+    for group in groups {
+        let Some(blob) = group.blob else { continue };
+        for &place in &group.members {
+            let Store { upload, now, .. } = &stores[place];
+            let (joined, size) = (answers[place] == Stored::Joined, upload.arrived_size.unwrap_or(0));
+            files.push(file_row(&entry_of(upload, (group.sha256, size), blob, joined)));
+            told.push(json!([listed(upload.id), joined]));
+            let (delta, at) = deltas.entry(group.org).or_insert((Delta::NONE, millis(*now)));
+            (*delta, *at) = (delta.plus(Delta::stored(size, !joined)), millis(*now));
+        }
+    }
+    if files.is_empty() {
+        return Ok(());
+    }
+    let delta_row = |(org, (delta, now)): (&Uuid, &(Delta, i64))| {
+        json!([listed(*org), delta.files, delta.bytes, delta.unique_files, delta.unique_bytes, now])
+    };
+    run(connection, FILES, &files).await?;
+    run(connection, DEDUPLICATED, &told).await?;
+    run(connection, DELTAS, &deltas.iter().map(delta_row).collect::<Vec<_>>()).await
+}
+
+fn file_row(file: &File) -> Value {
+    json!([
+        listed(file.id),
+        listed(file.org_id),
+        listed(file.user_id),
+        listed(file.upload_id),
+        listed(file.blob_id),
+        file.filename,
+        file.size,
+        file.sha256,
+        file.content_type,
+        file.target_kind,
+        file.target_number,
+        file.deduplicated,
+        millis(file.created_at),
+    ])
+}
+
+async fn run(connection: &mut SqliteConnection, query: &'static str, rows: &[Value]) -> Result<(), sqlx::Error> {
+    sqlx::query(query).bind(json!(rows).to_string()).execute(connection).await.map(drop)
+}
