@@ -18,7 +18,8 @@ pub struct Moves {
 pub struct Waiter {
     moves: Moves,
     upload: Uuid,
-    told: watch::Receiver<Option<Status>>,
+    /// `None` only while it is dropped.
+    told: Option<watch::Receiver<Option<Status>>>,
 }
 
 impl Moves {
@@ -26,7 +27,7 @@ impl Moves {
     #[must_use]
     pub fn watch(&self, upload: Uuid) -> Waiter {
         let told = self.lines().entry(upload).or_default().subscribe();
-        Waiter { moves: self.clone(), upload, told }
+        Waiter { moves: self.clone(), upload, told: Some(told) }
     }
 
     /// Tells those who wait for it where the upload stands now.
@@ -44,12 +45,10 @@ impl Moves {
 impl Waiter {
     /// Returns when a move to a status that is `wanted` has been announced since the last one was seen.
     pub async fn moved(&mut self, wanted: impl Fn(Status) -> bool) {
-        loop {
-            if self.told.changed().await.is_err() {
-                // The line outlives its waiters, so this is not reached; and waiting is not wrong.
-                return std::future::pending().await;
-            }
-            if self.told.borrow_and_update().is_some_and(&wanted) {
+        let Some(told) = &mut self.told else { return };
+        // The line outlives its waiters, so this ends with a move that is wanted.
+        while told.changed().await.is_ok() {
+            if told.borrow_and_update().is_some_and(&wanted) {
                 return;
             }
         }
@@ -59,8 +58,9 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut lines = self.moves.lines();
-        // This waiter is still among the receivers.
-        if lines.get(&self.upload).is_some_and(|line| line.receiver_count() <= 1) {
+        // Under the lock, so that of two who leave at once the second is the last.
+        self.told = None;
+        if lines.get(&self.upload).is_some_and(|line| line.receiver_count() == 0) {
             lines.remove(&self.upload);
         }
     }

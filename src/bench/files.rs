@@ -27,13 +27,12 @@ pub(crate) async fn files(config: &Config, count: u64, size: usize, concurrency:
 
     let server = OwnServer::start(config).await?;
     let options = IngestOptions { paths: vec![source], target: None, concurrency };
-    let started = Instant::now();
     let summary = ingest::run(server.api.clone(), options, Progress::silent(), CancellationToken::new()).await;
-    let took = started.elapsed();
     server.end().await?;
     if !summary.is_complete() {
         return Err(summary.to_string().into());
     }
+    let took = summary.elapsed;
     let mut figures = Figures::default();
     figures.add(
         format!("files of {size} bytes ingested/s, {count} files"),

@@ -48,6 +48,8 @@ impl fmt::Display for Figures {
 
 /// The queue alone: no-op jobs on a ledger of their own.
 pub(crate) async fn queue(config: &Config) -> Result<crate::queue::bench::Figures, BoxError> {
+    // Counting is part of what a job costs.
+    metrics::install()?;
     crate::queue::bench::run(bench_folder(config)?.path()).await
 }
 
@@ -86,6 +88,13 @@ impl OwnServer {
 fn bench_folder(config: &Config) -> std::io::Result<TempDir> {
     crate::folder::make(&config.data_dir)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(&config.data_dir)
+}
+
+/// Forgets the peak so far, so that [`peak_memory`] tells of what comes. Without effect where the system has no such thing.
+fn forget_peak_memory() {
+    if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
+        tracing::debug!(%error, "the peak of memory is that of the whole run");
+    }
 }
 
 /// The most memory that the process has had resident, in bytes; `None` where the system does not tell.

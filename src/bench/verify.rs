@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Figures, bench_folder, peak_memory};
+use super::{Figures, bench_folder, forget_peak_memory, peak_memory};
 use crate::bucket::local::{LocalBucket, Options};
 use crate::config::Config;
 use crate::queue::sql::SqlQueue;
@@ -33,6 +33,7 @@ pub(crate) async fn verify(config: &Config, size: u64, rounds: u32) -> Result<Fi
     let head = ctx.bucket.put(&key, None, random(size)).await?.head;
     let (mut raw, mut verified) = (Vec::new(), Vec::new());
     hash_raw(&ctx, &head).await?;
+    forget_peak_memory();
     let before = peak_memory();
     for _ in 0..rounds {
         raw.push(hash_raw(&ctx, &head).await?);

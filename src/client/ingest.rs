@@ -54,10 +54,10 @@ pub(crate) async fn run(api: Api, options: IngestOptions, progress: Progress, st
     let progress = Arc::new(progress);
     let newest = upload_all(&api, &options, found, &progress, &stop, &mut summary).await;
     progress.end();
+    summary.elapsed = started.elapsed();
     if summary.broken_off.is_none() {
         summary.report = settled_report(&api, &newest, &stop).await;
     }
-    summary.elapsed = started.elapsed();
     summary
 }
 

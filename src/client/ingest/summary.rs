@@ -37,7 +37,7 @@ pub(crate) struct Summary {
     pub(crate) failures: Vec<Failure>,
     /// Why the run ended before its end; `None` when it did not.
     pub(crate) broken_off: Option<String>,
-    /// How long it took.
+    /// How long it took until the last file was done.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub(crate) elapsed: Duration,
     /// The org's report afterwards; `None` when it could not be had.
