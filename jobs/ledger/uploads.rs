@@ -115,8 +115,8 @@ pub async fn renew(
     Ok(done == 1)
 }
 
-/// The object is there: requested, issued or expired → arrived. `false` from any other state. `times` are now and when the
-/// row is to be resumed if it stands.
+/// The object is there: requested, issued or expired → arrived. `false` from any other state, and from expired when the
+/// row [is superseded](is_superseded). `times` are now and when the row is to be resumed if it stands.
 pub async fn arrive(
     db: &Db,
     id: Uuid,
@@ -267,6 +267,16 @@ pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<
         from uploads
         where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
+}
+
+/// Whether the upload has expired and its client's own id stands for another one now, so that it cannot come back.
+pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
+    let query = "select exists (
+        select 1
+        from uploads late
+        join uploads other on other.org_id = late.org_id and other.client_ref = late.client_ref
+        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled'))";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
 }
 
 /// Which uploads of an org to list.
