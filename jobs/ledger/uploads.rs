@@ -368,12 +368,13 @@ pub async fn due_to_expire(db: &Db, before: Timestamp, limit: i64) -> Result<Vec
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(before).bind(limit).fetch_all(c).await)?)
 }
 
-/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them.
+/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them,
+/// unless it has moved since that job died: the letter's cause is gone then.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
     let query = "select *
         from uploads u
         where u.resume_at <= $1
-          and not exists (select 1 from dead_letters d where d.subject = u.id)
+          and not exists (select 1 from dead_letters d where d.subject = u.id and d.died_at >= u.updated_at)
         order by u.resume_at
         limit $2";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
