@@ -99,7 +99,7 @@ pub(super) async fn a_snooze_and_a_failure_come_back_when_they_are_due(world: Wo
     // The failing one runs until it has no attempts left; the other snoozes as often as it likes.
     for _ in 0..Noop::ATTEMPTS {
         eventually!(world.depth().await.due == 0 && world.depth().await.running == 0);
-        world.clock.crank(Duration::from_secs(3600));
+        world.clock.crank(Duration::from_secs(2 * 3600));
     }
     eventually!(!world.letters().await.is_empty());
     let letters = world.letters().await;
