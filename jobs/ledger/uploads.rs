@@ -358,14 +358,29 @@ fn next_poll(row: &Upload, now: Timestamp) -> Option<Timestamp> {
     [Some(second), last].into_iter().flatten().filter(|&at| at > now).min()
 }
 
-/// Uploads whose policy ended before `before` and for which nothing came, longest ago first.
-pub async fn due_to_expire(db: &Db, before: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
+/// A place in the list of [`due_to_expire`]: when the policy ended, and whose.
+pub type Ended = (Timestamp, Uuid);
+
+/// Uploads whose policy ended before `before` and for which nothing came, longest ago first, behind the place `after`.
+pub async fn due_to_expire(
+    db: &Db,
+    before: Timestamp,
+    after: Option<Ended>,
+    limit: i64,
+) -> Result<Vec<Upload>, LedgerError> {
     let query = "select *
         from uploads
-        where status in ('requested', 'issued') and policy_expires_at < $1
-        order by policy_expires_at
-        limit $2";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(before).bind(limit).fetch_all(c).await)?)
+        where status in ('requested', 'issued') and policy_expires_at < $1 and (policy_expires_at, id) > ($2, $3)
+        order by policy_expires_at, id
+        limit $4";
+    let (ended, id) = after.unwrap_or((Timestamp::from_millis(i64::MIN), Uuid::nil()));
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(before)
+        .bind(ended)
+        .bind(id)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?)
 }
 
 /// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them,
