@@ -122,8 +122,8 @@ impl World {
     pub async fn report(&self) -> Delta {
         self.ctx.push(&crate::fold_reports::FoldReports { org: Some(self.org) }).await.expect("a queue");
         self.drain().await;
-        let drift = reports::drift(&self.ctx.db, self.org).await.expect("a ledger");
-        assert_eq!(drift, Delta::NONE, "the report differs from a recount");
+        let found = reports::recount(&self.ctx.db, self.org).await.expect("a ledger");
+        assert_eq!(found.drift, Delta::NONE, "the report differs from a recount");
         reports::find(&self.ctx.db, self.org).await.expect("a ledger").totals
     }
 
