@@ -145,8 +145,12 @@ pub async fn verify(
     Ok(moved(db, id, Status::Verified, done.into()))
 }
 
-/// The bytes changed under us: back to arrived with the version that is there now.
+/// The bytes changed under us: arrived or verified → arrived with the version that is there now. `false` when the row is no
+/// longer as it was seen, or was seen in any other state.
 pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timestamp) -> Result<bool, LedgerError> {
+    if !matches!(seen.status, Status::Arrived | Status::Verified) {
+        return Ok(false);
+    }
     let (id, from, old, etag, size) = (seen.id, seen.status, seen.etag.clone(), head.etag.clone(), head.size);
     let done = db
         .write_one(move |mut tx| {
@@ -171,8 +175,11 @@ pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timest
     Ok(moved(db, id, Status::Arrived, done))
 }
 
-/// arrived or verified → rejected. `false` when the row is no longer as it was seen.
+/// arrived or verified → rejected. `false` when the row is no longer as it was seen, or was seen in any other state.
 pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> Result<bool, LedgerError> {
+    if !seen.status.can_become(Status::Rejected) {
+        return Ok(false);
+    }
     let (id, from, etag) = (seen.id, seen.status, seen.etag.clone());
     let done = db
         .write_one(move |mut tx| {
@@ -199,8 +206,11 @@ pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> R
     Ok(moved(db, id, Status::Rejected, done))
 }
 
-/// requested or issued → expired, if the policy's end is still the one that was seen.
+/// requested or issued → expired, if the policy's end is still the one that was seen. `false` from any other state.
 pub async fn expire(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, LedgerError> {
+    if !seen.status.can_become(Status::Expired) {
+        return Ok(false);
+    }
     let (id, from, ends) = (seen.id, seen.status, seen.policy_expires_at);
     let done = db
         .write_one(move |mut tx| {
