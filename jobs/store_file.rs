@@ -254,7 +254,7 @@ mod tests {
         let late = verified(&world, b"shared").await;
         let copy = copy_out(&world.ctx, &late, &pinned(&late).unwrap(), Digest::of(b"shared")).await.unwrap().unwrap();
         world.uploaded(b"shared").await;
-        world.queue.refuse(true);
+        world.queue.refuse(1);
 
         let ended = settle(&world.ctx, late.clone(), Some(copy.clone())).await;
 

@@ -1,7 +1,6 @@
 //! A whole pipeline in one process: a ledger in a temporary folder, bucket and queue in memory, a clock cranked by hand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -93,12 +92,6 @@ impl World {
     /// Runs whatever is due.
     pub async fn drain(&self) -> Vec<(&'static str, Verdict)> {
         self.queue.drain(&self.ctx).await
-    }
-
-    /// Turns the clock on and runs whatever has become due.
-    pub async fn after(&self, wait: Duration) -> Vec<(&'static str, Verdict)> {
-        self.clock.advance(wait);
-        self.drain().await
     }
 
     /// The row as it is now.
