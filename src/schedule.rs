@@ -30,8 +30,11 @@ pub struct Schedule {
     pub kind: &'static str,
     /// When it ticks, in UTC.
     pub cron: Cron,
-    make: fn(Timestamp) -> NewJob,
+    make: Make,
 }
+
+/// Makes the job of a tick.
+type Make = fn(Timestamp) -> NewJob;
 
 impl Schedule {
     /// The schedule of a kind; `None` when no job of that kind can be scheduled.
@@ -53,7 +56,7 @@ impl Schedule {
 }
 
 /// The jobs that can be scheduled, by kind.
-const SCHEDULABLE: &[(&str, fn(Timestamp) -> NewJob)] = &[
+const SCHEDULABLE: &[(&str, Make)] = &[
     (PollArrivals::KIND, |now| NewJob::of(&PollArrivals {}, Lane::Interactive, now)),
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),

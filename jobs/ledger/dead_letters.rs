@@ -275,9 +275,9 @@ mod tests {
         let by_kind = Filter { kind: Some("lost".to_owned()), ..Filter::default() };
         let by_subject = Filter { subject: Some(one.subject), pool: Some(Pool::Upkeep), ..Filter::default() };
         let by_reason = Filter { reason: Some("attempts".to_owned()), ..Filter::default() };
-        assert_eq!(list(&db, &by_kind, 9).await.unwrap(), [other.clone()]);
-        assert_eq!(list(&db, &by_subject, 9).await.unwrap(), [one.clone()]);
-        assert_eq!(list(&db, &by_reason, 9).await.unwrap(), [one.clone()]);
+        assert_eq!(list(&db, &by_kind, 9).await.unwrap(), std::slice::from_ref(&other));
+        assert_eq!(list(&db, &by_subject, 9).await.unwrap(), std::slice::from_ref(&one));
+        assert_eq!(list(&db, &by_reason, 9).await.unwrap(), std::slice::from_ref(&one));
         assert_eq!(find(&db, other.id).await.unwrap(), Some(other.clone()));
         assert_eq!(count_by_pool(&db).await.unwrap(), [(Pool::Upkeep, 2)]);
 
