@@ -1,8 +1,12 @@
 //! requested, issued → expired: for uploads whose policy ended a while ago and for which nothing came.
 //!
 //! Before: the policy's end and a grace have passed, since a slow upload that began in time may land later. A HEAD has the last
-//! word: an object whose every notice was lost arrives instead. A second run finds the rows moved. It ends when no row is due.
+//! word: an object whose every notice was lost arrives instead. A look that fails leaves its row as it is and keeps nobody
+//! else's from being taken. A second run finds the rows moved. It ends when every row that is due was looked at once.
 
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,8 +16,10 @@ use crate::model::Upload;
 use crate::model::upload::ArrivedVia;
 use crate::record_arrival::RecordArrival;
 
-/// How many rows one run looks at.
-const AT_ONCE: i64 = 500;
+/// How many rows are read at once.
+const PAGE: i64 = 500;
+/// How many HEAD requests are under way together.
+const TOGETHER: usize = 16;
 
 /// Expires what is due.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,38 +28,60 @@ pub struct ExpireUploads {}
 impl Job for ExpireUploads {
     const KIND: &'static str = "expire_uploads";
     const POOL: Pool = Pool::Upkeep;
+    /// A batch of a million that nobody sent comes due at once.
+    const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
     fn subject(&self) -> Uuid {
         Uuid::nil()
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let due = uploads::due_to_expire(&ctx.db, ctx.now() - ctx.limits.expiry_grace, AT_ONCE).await?;
-        let full = i64::try_from(due.len()).is_ok_and(|found| found == AT_ONCE);
-        for upload in &due {
-            expire(ctx, upload).await?;
+        let before = ctx.now() - ctx.limits.expiry_grace;
+        let (mut after, mut failed) = (None, None);
+        loop {
+            let due = uploads::due_to_expire(&ctx.db, before, after, PAGE).await?;
+            let Some(last) = due.last().and_then(|row| Some((row.policy_expires_at?, row.id))) else {
+                break;
+            };
+            failed = failed.or(expire_page(ctx, &due).await?);
+            after = Some(last);
         }
-        if full {
-            ctx.push(&Self {}).await?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(if after.is_none() { End::Moot } else { End::Done }),
         }
-        Ok(if due.is_empty() { End::Moot } else { End::Done })
     }
 }
 
-async fn expire(ctx: &Context, upload: &Upload) -> Result<(), JobError> {
+/// Expires what has no object and lets the others arrive. Returns the first error of a look, when all have been taken.
+async fn expire_page(ctx: &Context, due: &[Upload]) -> Result<Option<JobError>, JobError> {
+    let looks: Vec<_> = due.iter().map(|upload| expire(ctx, upload)).collect();
+    let looked: Vec<_> = stream::iter(looks).buffer_unordered(TOGETHER).collect().await;
+    let (mut late, mut failed) = (Vec::new(), None);
+    for look in looked {
+        match look {
+            Ok(arrival) => late.extend(arrival),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if !late.is_empty() {
+        ctx.queue.push(late).await?;
+    }
+    Ok(failed)
+}
+
+/// Expires one upload; its arrival, when the object is there after all.
+async fn expire(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, JobError> {
     if ctx.bucket.head(&upload.object_key).await?.is_none() {
         uploads::expire(&ctx.db, upload, ctx.now()).await?;
-        return Ok(());
+        return Ok(None);
     }
     let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
-    ctx.queue.push(vec![NewJob::of(&arrival, Lane::Bulk, ctx.now())]).await?;
-    Ok(())
+    Ok(Some(NewJob::of(&arrival, Lane::Bulk, ctx.now())))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::Status;
     use crate::testkit::World;
@@ -96,5 +124,39 @@ mod tests {
         let expired = uploads::expire(&world.ctx.db, &seen, world.ctx.now()).await.unwrap();
 
         assert!(!expired);
+    }
+
+    #[tokio::test]
+    async fn more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them() {
+        let world = World::new().await;
+        let count = usize::try_from(PAGE).unwrap();
+        let rows: Vec<Upload> = (0..=count).map(|_| world.requested()).collect();
+        uploads::insert(&world.ctx.db, rows.clone()).await.unwrap();
+        for row in &rows[..count] {
+            world.bucket.land(&row.object_key, b"silent");
+        }
+
+        world.clock.advance(Duration::from_secs(5000));
+        assert_eq!(ExpireUploads {}.run(&world.ctx).await.unwrap(), End::Done);
+
+        assert_eq!(world.upload(rows[count].id).await.status, Status::Expired);
+        let waiting = world.queue.waiting();
+        assert_eq!((waiting.len(), waiting.contains(&"expire_uploads")), (count, false));
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_holds_up_no_other_and_is_told_last() {
+        let world = World::new().await;
+        let (sick, silent, lost) = (world.issued().await, world.issued().await, world.issued().await);
+        world.bucket.land(&silent.object_key, b"silent");
+        world.bucket.break_key(&sick.object_key);
+
+        world.clock.advance(Duration::from_secs(5000));
+        let ended = ExpireUploads {}.run(&world.ctx).await;
+
+        assert!(matches!(ended, Err(JobError::Retry(_))));
+        assert_eq!(world.upload(sick.id).await.status, Status::Issued);
+        assert_eq!(world.upload(lost.id).await.status, Status::Expired);
+        assert_eq!(world.queue.waiting(), ["record_arrival"]);
     }
 }

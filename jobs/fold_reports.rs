@@ -60,3 +60,60 @@ async fn fold_each(ctx: &Context) -> Result<End, JobError> {
     ctx.queue.push(folds).await?;
     Ok(End::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::orgs;
+    use crate::model::report::Delta;
+    use crate::testkit::World;
+
+    /// Appends so many deltas of one file of two bytes.
+    async fn append(world: &World, org: Uuid, count: i64) {
+        let query = "with recursive numbers (number) as (
+                select 1
+                union all
+                select number + 1 from numbers where number < $2)
+            insert into report_deltas (org_id, files, bytes, unique_files, unique_bytes, created_at)
+            select $1, 1, 2, 0, 0, 0 from numbers";
+        let appended = world.ctx.db.write_one(move |mut tx| {
+            Box::pin(async move {
+                sql!(tx.on(), c => sqlx::query(query).bind(org).bind(count).execute(c).await?);
+                Ok(())
+            })
+        });
+        appended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_deltas_than_one_fold_takes_are_all_folded_in_one_run() {
+        let world = World::new().await;
+        append(&world, world.org, 10_001).await;
+
+        let job = FoldReports { org: Some(world.org) };
+        assert_eq!(job.clone().run(&world.ctx).await.unwrap(), End::Done);
+
+        let report = reports::find(&world.ctx.db, world.org).await.unwrap();
+        assert_eq!(report.totals, Delta { files: 10_001, bytes: 20_002, ..Delta::NONE });
+        assert_eq!(reports::oldest_delta(&world.ctx.db).await.unwrap(), None);
+        assert_eq!(job.run(&world.ctx).await.unwrap(), End::Moot);
+    }
+
+    #[tokio::test]
+    async fn a_fold_of_all_puts_on_one_for_each_org_that_has_deltas() {
+        let world = World::new().await;
+        let (db, now) = (&world.ctx.db, world.ctx.now());
+        let other = orgs::create(db, "other".to_owned(), now).await.unwrap().id;
+        orgs::create(db, "idle".to_owned(), now).await.unwrap();
+        append(&world, world.org, 1).await;
+        append(&world, other, 2).await;
+
+        FoldReports { org: None }.run(&world.ctx).await.unwrap();
+        assert_eq!(world.queue.waiting(), ["fold_reports", "fold_reports"]);
+        world.drain().await;
+
+        for (org, files) in [(world.org, 1), (other, 2)] {
+            assert_eq!(reports::find(db, org).await.unwrap().totals.files, files);
+        }
+    }
+}

@@ -113,8 +113,9 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
     /// Who runs it.
     const POOL: Pool;
-    /// How often it is tried before it is dead.
-    const ATTEMPTS: u32 = 10;
+    /// How often it is tried before it is dead. With the waits in between that is about eight hours: longer than an outage
+    /// of bucket or ledger that nobody mends.
+    const ATTEMPTS: u32 = 20;
     /// How long one run may take.
     const TIME_LIMIT: Duration = Duration::from_secs(60);
 
@@ -415,7 +416,7 @@ fn conclude(delivery: &Delivery, kind: &'static str, verdict: Verdict) -> Verdic
     verdict
 }
 
-/// Half a second, doubled for each attempt up to about an hour, with a jitter of a quarter to either side.
+/// Half a second, doubled for each attempt up to an hour and eight minutes, with a jitter of a quarter to either side.
 fn backoff(attempt: u32) -> Duration {
     let base = 500 * (1_u64 << attempt.saturating_sub(1).min(13));
     Duration::from_millis(rand::random_range(base * 3 / 4..=base * 5 / 4))
@@ -492,7 +493,14 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_with_a_jitter_and_ends_at_an_hour() {
+    fn an_outage_of_hours_kills_no_job() {
+        let waits: Duration = (1..Noop::ATTEMPTS).map(backoff).sum();
+        assert!(waits > Duration::from_secs(5 * 3600), "dead after {waits:?}");
+        assert!(waits < Duration::from_secs(11 * 3600), "not yet dead after {waits:?}");
+    }
+
+    #[test]
+    fn backoff_doubles_with_a_jitter_and_stops_at_4096_seconds() {
         for (attempt, base) in [(1, 500), (2, 1000), (5, 8000), (14, 4_096_000), (40, 4_096_000)] {
             let wait = u64::try_from(backoff(attempt).as_millis()).unwrap();
             assert!((base * 3 / 4..=base * 5 / 4).contains(&wait), "attempt {attempt}: {wait}");

@@ -48,3 +48,5 @@ pub mod testkit;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod move_tests;

@@ -2,9 +2,10 @@
 //! were both lost.
 //!
 //! Before: nothing. Each issued upload is looked for a minute after its policy was handed out, after ten, and when the policy
-//! has ended. A second run finds `next_poll_at` moved. It ends after 500 rows; the next tick takes the rest.
+//! has ended. A second run finds `next_poll_at` moved, but for rows whose look failed: those are looked for again. It ends
+//! after 500 rows; the next tick takes the rest.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -38,22 +39,47 @@ impl Job for PollArrivals {
         if due.is_empty() {
             return Ok(End::Moot);
         }
-        let looks: Vec<_> = due.iter().map(|upload| look(ctx, upload)).collect();
-        let found: Vec<Option<NewJob>> = stream::iter(looks).buffer_unordered(TOGETHER).try_collect().await?;
-        let found: Vec<_> = found.into_iter().flatten().collect();
+        let Seen { found, answered, failed } = look_for(ctx, due).await;
         if !found.is_empty() {
             tracing::info!(uploads = found.len(), "found in the bucket without a notice");
             ctx.queue.push(found).await?;
         }
-        uploads::polled(&ctx.db, due, now).await?;
-        Ok(End::Done)
+        uploads::polled(&ctx.db, answered, now).await?;
+        failed.map_or(Ok(End::Done), |error| Err(error.into()))
     }
 }
 
-async fn look(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, BucketError> {
+/// What came of many looks.
+#[derive(Default)]
+struct Seen {
+    /// The arrivals of those that are there.
+    found: Vec<NewJob>,
+    /// The rows about which the bucket said anything.
+    answered: Vec<Upload>,
+    /// Why it said nothing about the others: the first reason.
+    failed: Option<BucketError>,
+}
+
+async fn look_for(ctx: &Context, due: Vec<Upload>) -> Seen {
+    let looks: Vec<_> = due.into_iter().map(|upload| look(ctx, upload)).collect();
+    let looked: Vec<_> = stream::iter(looks).buffer_unordered(TOGETHER).collect().await;
+    let mut seen = Seen::default();
+    for look in looked {
+        match look {
+            Ok((upload, arrival)) => {
+                seen.found.extend(arrival);
+                seen.answered.push(upload);
+            }
+            Err(error) => seen.failed = seen.failed.or(Some(error)),
+        }
+    }
+    seen
+}
+
+async fn look(ctx: &Context, upload: Upload) -> Result<(Upload, Option<NewJob>), BucketError> {
     let found = ctx.bucket.head(&upload.object_key).await?;
     let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
-    Ok(found.map(|_| NewJob::of(&arrival, Lane::Bulk, ctx.now())))
+    Ok((upload, found.map(|_| NewJob::of(&arrival, Lane::Bulk, ctx.now()))))
 }
 
 #[cfg(test)]
@@ -98,5 +124,21 @@ mod tests {
         }
 
         assert_eq!(looks, [60, 600, 901]);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_does_not_throw_away_the_others() {
+        let world = World::new().await;
+        let (sick, there, missing) = (world.issued().await, world.issued().await, world.issued().await);
+        world.bucket.land(&there.object_key, b"unannounced");
+        world.bucket.break_key(&sick.object_key);
+
+        world.clock.advance(Duration::from_secs(61));
+        let ended = PollArrivals {}.run(&world.ctx).await;
+
+        assert!(matches!(ended, Err(JobError::Retry(_))));
+        assert_eq!(world.queue.waiting(), ["record_arrival"]);
+        let due = uploads::due_for_poll(&world.ctx.db, world.ctx.now(), 10).await.unwrap();
+        assert_eq!(due.iter().map(|row| row.id).collect::<Vec<_>>(), [sick.id], "{} answered", missing.id);
     }
 }

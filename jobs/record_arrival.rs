@@ -1,8 +1,10 @@
 //! issued → arrived: a notice, a callback or the poller says that the object is there, and a HEAD confirms it.
 //!
 //! Before: the row exists; `requested` and `expired` will do too, since a notice may be faster or later than we are. A second
-//! run, as after a doubled notice, only sees to it that the next job is on. Bytes that come for an upload that has ended are
-//! removed: a policy can be replayed until it expires. It ends when the row knows the version that arrived.
+//! run, as after a doubled notice, finds `arrived` and sees to it that the next job is on, or finds `verified` and leaves it
+//! to `verify_upload`, which has put on its own. Bytes that come for an upload that has ended are removed: a policy can be
+//! replayed until it expires, and the ref of an expired upload may stand for another one by then. It ends when the row
+//! knows the version that arrived.
 
 use std::time::Duration;
 
@@ -64,14 +66,25 @@ async fn arrive(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, 
     };
     let now = ctx.now();
     if !uploads::arrive(&ctx.db, upload.id, &head, via, (now, now + ctx.limits.resume_after)).await? {
-        count(via, "duplicate");
-        return Ok(End::Moot);
+        return stays(ctx, upload, via).await;
     }
     count(via, "applied");
     let lag: Duration = now.since(head.modified_at);
     metrics::histogram!("longshore_completion_lag_seconds", "source" => via.as_str()).record(lag.as_secs_f64());
     ctx.push(&VerifyUpload { upload: upload.id }).await?;
     Ok(End::Done)
+}
+
+/// The row was not moved: somebody was faster, or the client has asked again under the same ref, and that upload stands.
+async fn stays(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, JobError> {
+    if !uploads::is_superseded(&ctx.db, upload.id).await? {
+        count(via, "duplicate");
+        return Ok(End::Moot);
+    }
+    count(via, "stale");
+    tracing::info!(upload = %upload.id, "late bytes are removed: their ref stands for another upload");
+    ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await?;
+    Ok(End::Moot)
 }
 
 fn count(via: ArrivedVia, disposition: &'static str) {
@@ -153,5 +166,53 @@ mod tests {
         world.drain().await;
 
         assert_eq!(world.upload(upload.id).await.status, Status::Done);
+    }
+
+    /// Uploads under one ref, each of which expired before the next was asked for, and bytes for all of them.
+    async fn expired_under_one_ref(world: &World, count: usize) -> Vec<Upload> {
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let upload = world.issue(Upload { client_ref: Some("invoice-7".to_owned()), ..world.requested() }).await;
+            world.clock.advance(Duration::from_secs(10_000));
+            assert!(uploads::expire(&world.ctx.db, &upload, world.ctx.now()).await.unwrap());
+            world.bucket.land(&upload.object_key, b"late");
+            rows.push(upload);
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn late_bytes_whose_ref_was_taken_again_are_removed_and_fail_nobody() {
+        let world = World::new().await;
+        let late = expired_under_one_ref(&world, 1).await.remove(0);
+        let again = world.issue(Upload { client_ref: Some("invoice-7".to_owned()), ..world.requested() }).await;
+        let stranger = world.issued().await;
+        world.bucket.land(&stranger.object_key, b"unrelated");
+
+        let arrival = |upload: &Upload| RecordArrival { upload: upload.id, via: ArrivedVia::Notice }.run(&world.ctx);
+        let (moot, done) = tokio::join!(arrival(&late), arrival(&stranger));
+
+        assert_eq!((moot.unwrap(), done.unwrap()), (End::Moot, End::Done));
+        assert_eq!(world.upload(late.id).await.status, Status::Expired);
+        assert_eq!(world.upload(again.id).await.status, Status::Issued);
+        assert_eq!(world.staged_keys(), [stranger.object_key]);
+    }
+
+    #[tokio::test]
+    async fn of_late_bytes_under_one_ref_at_once_only_the_last_asked_for_come_back() {
+        let world = World::new().await;
+        let [first, second] = expired_under_one_ref(&world, 2).await.try_into().unwrap();
+        let now = world.ctx.now();
+        let head = world.ctx.bucket.head(&first.object_key).await.unwrap().unwrap();
+
+        // Both are asked for before either is answered.
+        let arrive = |upload: &Upload| {
+            let (db, id, head) = (world.ctx.db.clone(), upload.id, head.clone());
+            async move { uploads::arrive(&db, id, &head, ArrivedVia::Notice, (now, now)).await }
+        };
+        let (one, two) = tokio::join!(arrive(&first), arrive(&second));
+
+        assert_eq!((one.unwrap(), two.unwrap()), (false, true));
+        assert!(uploads::is_superseded(&world.ctx.db, first.id).await.unwrap());
     }
 }

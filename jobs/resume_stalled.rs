@@ -1,7 +1,7 @@
 //! Puts the job of every row that stands on again: the healer of whatever a queue or a crash has lost.
 //!
 //! Before: nothing. A row that has not moved by its `resume_at` gets the job that its state calls for, and the next time is
-//! twice as far away; a row with a dead letter is left to a person. A second run finds `resume_at` moved. It ends after
+//! twice as far away; a row with a dead letter is left to a person, until it moves. A second run finds `resume_at` moved. It ends after
 //! 1,000 rows.
 
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ledger::dead_letters::{self, DeadLetter};
+    use crate::model::upload::ArrivedVia;
+    use crate::record_arrival::RecordArrival;
     use crate::testkit::World;
 
     #[tokio::test]
@@ -87,5 +90,71 @@ mod tests {
         world.issued().await;
         world.clock.advance(Duration::from_secs(800));
         assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Moot);
+    }
+
+    /// An upload that has arrived and whose `verify_upload` has died.
+    async fn dead_while_arrived(world: &World) -> Upload {
+        let upload = world.issued().await;
+        world.bucket.land(&upload.object_key, b"bytes");
+        RecordArrival { upload: upload.id, via: ArrivedVia::Notice }.run(&world.ctx).await.unwrap();
+        world.queue.forget();
+        let letter = DeadLetter {
+            id: Uuid::now_v7(),
+            kind: VerifyUpload::KIND.to_owned(),
+            subject: upload.id,
+            pool: VerifyUpload::POOL,
+            lane: Lane::Bulk,
+            payload: "{}".to_owned(),
+            attempts: 1,
+            crashes: 0,
+            reason: "gave_up".to_owned(),
+            error: "no use".to_owned(),
+            died_at: world.ctx.now(),
+        };
+        let kept =
+            world.ctx.db.write_one(move |mut tx| Box::pin(async move { dead_letters::insert(&mut tx, &letter).await }));
+        kept.await.unwrap();
+        world.upload(upload.id).await
+    }
+
+    #[tokio::test]
+    async fn a_row_with_a_dead_letter_is_left_alone() {
+        let world = World::new().await;
+        dead_while_arrived(&world).await;
+
+        world.clock.advance(Duration::from_secs(10_000));
+
+        assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Moot);
+        assert!(world.queue.waiting().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_row_that_moved_after_its_job_died_is_resumed_again() {
+        let world = World::new().await;
+        let upload = dead_while_arrived(&world).await;
+        let head = world.bucket.land(&upload.object_key, b"other bytes");
+
+        world.clock.advance(Duration::from_secs(10_000));
+        assert!(uploads::arrive_again(&world.ctx.db, &upload, &head, world.ctx.now()).await.unwrap());
+
+        assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Done);
+        assert_eq!(world.queue.waiting(), ["verify_upload"]);
+    }
+
+    #[tokio::test]
+    async fn at_most_a_thousand_rows_are_resumed_in_one_run() {
+        let world = World::new().await;
+        let rows = (0..1001).map(|_| world.requested()).collect();
+        uploads::insert(&world.ctx.db, rows).await.unwrap();
+        world.clock.advance(Duration::from_secs(61));
+
+        let mut resumed = Vec::new();
+        for _ in 0..3 {
+            ResumeStalled {}.run(&world.ctx).await.unwrap();
+            resumed.push(world.queue.waiting().len());
+            world.queue.forget();
+        }
+
+        assert_eq!(resumed, [1000, 1, 0]);
     }
 }

@@ -88,13 +88,16 @@ async fn copy_out(
         copied => copied?,
     };
     let copied = match copied {
-        Some(copied) => Some(copied),
-        None => hash_copy(ctx, &key).await?,
+        Some(copied) => Ok(Some(copied)),
+        None => hash_copy(ctx, &key).await,
     };
-    if copied == Some(digest) {
+    if matches!(copied, Ok(Some(copied)) if copied == digest) {
         return Ok(Some(key));
     }
-    ctx.bucket.delete(&[key]).await?;
+    // The next attempt makes a copy of its own, whatever became of this one.
+    let removed = ctx.bucket.delete(&[key]).await;
+    copied?;
+    removed?;
     Ok(None)
 }
 
@@ -135,14 +138,17 @@ async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<E
         }
         Stored::Lost | Stored::Leaving => {}
     }
+    let mut folding = Ok(());
     if matches!(stored, Stored::Adopted | Stored::Joined) {
         useless.push(staged);
         let fold = FoldReports { org: Some(org) };
-        ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, ctx.now() + FoldReports::DELAY)]).await?;
+        folding = ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, ctx.now() + FoldReports::DELAY)]).await;
     }
+    // Nobody else knows of the copy: a failed push must not leave it behind.
     if !useless.is_empty() {
         ctx.bucket.delete(&useless).await?;
     }
+    folding?;
     match stored {
         Stored::Adopted | Stored::Joined => Ok(End::Done),
         Stored::Lost => Ok(End::Moot),
@@ -226,6 +232,36 @@ mod tests {
         assert_eq!(again.status, Status::Done);
         let blob = blobs::find(&world.ctx.db, world.org, Digest::of(b"precious")).await.unwrap().unwrap();
         assert_eq!((world.blob_keys(), blob.refs), (vec![blob.object_key], 2));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_could_not_be_hashed_is_not_left_behind() {
+        let world = World::new().await;
+        let upload = verified(&world, b"copied").await;
+        world.bucket.hash_no_copies();
+        world.bucket.break_key(keys::BLOBS);
+
+        let ended = StoreFile { upload: upload.id }.run(&world.ctx).await;
+
+        assert!(matches!(ended, Err(JobError::Retry(_))));
+        assert!(world.blob_keys().is_empty());
+        assert_eq!(world.upload(upload.id).await.status, Status::Verified);
+    }
+
+    #[tokio::test]
+    async fn the_copy_of_bytes_that_the_org_has_goes_even_if_the_fold_cannot_be_put_on() {
+        let world = World::new().await;
+        let late = verified(&world, b"shared").await;
+        let copy = copy_out(&world.ctx, &late, &pinned(&late).unwrap(), Digest::of(b"shared")).await.unwrap().unwrap();
+        world.uploaded(b"shared").await;
+        world.queue.refuse(1);
+
+        let ended = settle(&world.ctx, late.clone(), Some(copy.clone())).await;
+
+        assert!(matches!(ended, Err(JobError::Retry(_))));
+        assert_eq!(world.upload(late.id).await.status, Status::Done);
+        assert!(!world.bucket.keys().contains(&copy));
+        assert!(world.staged_keys().is_empty());
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -171,19 +173,36 @@ pub(crate) async fn hash_in_time(ctx: &Context, version: &ObjectHead) -> Result<
 
 async fn hash(ctx: &Context, version: &ObjectHead) -> Result<(Digest, i64), Hashing> {
     match ctx.bucket.read(version).await? {
-        Body::File(file) => {
-            let hashed = tokio::task::spawn_blocking(move || hash_file(file)).await.map_err(ReadError::Thread)?;
-            Ok(hashed.map_err(ReadError::Local)?)
-        }
+        Body::File(file) => Ok(hash_local(file).await?),
         Body::Stream(chunks) => hash_stream(chunks).await,
     }
 }
 
-fn hash_file(mut file: File) -> std::io::Result<(Digest, i64)> {
+/// Hashes a file on one blocking thread, which stops reading soon after this future is dropped.
+async fn hash_local(file: File) -> Result<(Digest, i64), ReadError> {
+    let unwanted = Arc::new(AtomicBool::new(false));
+    let _waiting = SetOnDrop(Arc::clone(&unwanted));
+    let hashed = tokio::task::spawn_blocking(move || hash_file(file, &unwanted)).await;
+    hashed.map_err(ReadError::Thread)?.map_err(ReadError::Local)
+}
+
+/// Tells a thread that nobody waits for it any more: a blocking thread cannot be aborted.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn hash_file(mut file: File, unwanted: &AtomicBool) -> std::io::Result<(Digest, i64)> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut buffer = vec![0; length.clamp(1, READ_SIZE)];
     let (mut hasher, mut total) = (Sha256::new(), 0_i64);
     loop {
+        if unwanted.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("nobody waits for the digest any more"));
+        }
         let read = file.read(&mut buffer)?;
         if read == 0 {
             return Ok((Digest::finish(hasher), total));
@@ -214,6 +233,8 @@ async fn hash_stream(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::testkit::World;
 
@@ -300,6 +321,19 @@ mod tests {
 
         let upload = world.upload(upload.id).await;
         assert_eq!((upload.status, upload.reason), (Status::Rejected, Some(Reason::ObjectChanged)));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_not_read_on_when_nobody_waits_for_its_digest() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let mut hashing = Box::pin(hash_local(File::from(std::os::fd::OwnedFd::from(reader))));
+        assert!(futures_util::poll!(&mut hashing).is_pending(), "the pipe has no end yet");
+
+        drop(hashing);
+
+        // Much more than fits into a pipe, so somebody reads it all, or the other end is closed.
+        let refused = (0..256).find_map(|_| writer.write_all(&[7; 4096]).err());
+        assert_eq!(refused.map(|error| error.kind()), Some(std::io::ErrorKind::BrokenPipe));
     }
 
     /// An upload whose arrival is recorded and whose bytes nobody has read yet.

@@ -53,8 +53,8 @@ fn describe() {
     describe_counter!("longshore_notices_total", "Notices from the bucket and what came of them.");
     describe_gauge!("longshore_report_age_seconds", Unit::Seconds, "Age of the oldest delta that is not folded.");
     describe_histogram!("longshore_report_fold_seconds", Unit::Seconds, "How long a fold took.");
-    describe_gauge!("longshore_report_drift_files", "By how many files the last recount differed from the report.");
-    describe_gauge!("longshore_report_drift_bytes", Unit::Bytes, "By how many bytes the last recount differed.");
+    describe_gauge!("longshore_report_drift_files", "Files by which reports were found off, added up.");
+    describe_gauge!("longshore_report_drift_bytes", Unit::Bytes, "Bytes by which reports were found off, added up.");
     describe_counter!("longshore_sweep_deleted_total", "Staging objects that were removed because nobody needed them.");
     describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
 }

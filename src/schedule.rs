@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// How often the clock is looked at. A tick is late by at most this.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// By how much the clocks of a fleet may differ at most. A last tick further ahead would silence its schedule until then.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 3600);
+
 /// One scheduled job.
 #[derive(Clone)]
 pub struct Schedule {
@@ -27,8 +30,11 @@ pub struct Schedule {
     pub kind: &'static str,
     /// When it ticks, in UTC.
     pub cron: Cron,
-    make: fn(Timestamp) -> NewJob,
+    make: Make,
 }
+
+/// Makes the job of a tick.
+type Make = fn(Timestamp) -> NewJob;
 
 impl Schedule {
     /// The schedule of a kind; `None` when no job of that kind can be scheduled.
@@ -38,9 +44,10 @@ impl Schedule {
         Some(Self { kind, cron, make: *make })
     }
 
-    /// The latest tick between `last` and `now`; `None` when there was none. Without a last tick it is due at once.
+    /// `now`, if there was a tick between `last` and now; `None` when there was none. Without a last tick it is due at once; one
+    /// far in the future was told by a clock that was wrong, and counts as none.
     fn due(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-        let Some(last) = last else {
+        let Some(last) = last.filter(|&last| last <= now + MOST_AHEAD) else {
             return Some(now);
         };
         let next = self.cron.find_next_occurrence(&last.to_utc(), false).ok()?;
@@ -49,7 +56,7 @@ impl Schedule {
 }
 
 /// The jobs that can be scheduled, by kind.
-const SCHEDULABLE: &[(&str, fn(Timestamp) -> NewJob)] = &[
+const SCHEDULABLE: &[(&str, Make)] = &[
     (PollArrivals::KIND, |now| NewJob::of(&PollArrivals {}, Lane::Interactive, now)),
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
@@ -84,4 +91,74 @@ async fn tick(ctx: &Context, schedule: &Schedule) -> Result<bool, JobError> {
     }
     ctx.queue.push(vec![(schedule.make)(tick)]).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_jobs::testkit::World;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn every_minute() -> Schedule {
+        Schedule::of(PollArrivals::KIND, "* * * * *".parse().unwrap()).unwrap()
+    }
+
+    /// A world in which the schedule has ticked just now, at a full minute, and its job has run.
+    async fn ticked(schedule: &Schedule) -> World {
+        let world = World::new().await;
+        world.clock.set(Timestamp::from_millis(1_767_225_600_000));
+        assert!(tick(&world.ctx, schedule).await.unwrap());
+        world.queue.forget();
+        world
+    }
+
+    #[tokio::test]
+    async fn two_tickers_on_one_ledger_push_once() {
+        let schedule = every_minute();
+        let world = ticked(&schedule).await;
+        world.clock.advance(MINUTE);
+
+        let (one, two) = tokio::join!(tick(&world.ctx, &schedule), tick(&world.ctx, &schedule));
+
+        assert!(one.unwrap() ^ two.unwrap());
+        assert_eq!(world.queue.waiting(), [PollArrivals::KIND]);
+    }
+
+    #[tokio::test]
+    async fn two_tickers_begin_a_new_schedule_once() {
+        let world = World::new().await;
+        let schedule = every_minute();
+
+        let (one, two) = tokio::join!(tick(&world.ctx, &schedule), tick(&world.ctx, &schedule));
+
+        assert!(one.unwrap() ^ two.unwrap());
+    }
+
+    #[tokio::test]
+    async fn missed_ticks_become_one() {
+        let schedule = every_minute();
+        let world = ticked(&schedule).await;
+
+        world.clock.advance(MINUTE * 7 + MINUTE / 2);
+        assert!(tick(&world.ctx, &schedule).await.unwrap());
+        assert!(!tick(&world.ctx, &schedule).await.unwrap());
+
+        world.clock.advance(MINUTE / 2);
+        assert!(tick(&world.ctx, &schedule).await.unwrap(), "the next minute has its own");
+    }
+
+    #[tokio::test]
+    async fn a_last_tick_far_in_the_future_does_not_silence_the_schedule() {
+        let schedule = every_minute();
+        let world = ticked(&schedule).await;
+        let last = world.ctx.now();
+
+        world.clock.set(last - Duration::from_secs(3600));
+        assert!(!tick(&world.ctx, &schedule).await.unwrap(), "clocks may differ by an hour");
+        world.clock.set(last - (MOST_AHEAD + MINUTE));
+        assert!(tick(&world.ctx, &schedule).await.unwrap());
+        assert!(!tick(&world.ctx, &schedule).await.unwrap());
+    }
 }

@@ -200,10 +200,10 @@ async fn remove(db: &Db, ids: Vec<Uuid>) -> Result<(), LedgerError> {
     .await
 }
 
-/// Whether a job about this subject is dead.
-pub async fn exists_for(db: &Db, subject: Uuid) -> Result<bool, LedgerError> {
-    let query = "select exists (select 1 from dead_letters where subject = $1)";
-    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(subject).fetch_one(c).await)?)
+/// Whether a job about this subject has died since its row last moved. A letter from before has outlived its cause.
+pub async fn exists_for(db: &Db, subject: Uuid, moved_at: Timestamp) -> Result<bool, LedgerError> {
+    let query = "select exists (select 1 from dead_letters where subject = $1 and died_at >= $2)";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(subject).bind(moved_at).fetch_one(c).await)?)
 }
 
 /// How many letters each pool has; pools without any are left out.
@@ -275,15 +275,26 @@ mod tests {
         let by_kind = Filter { kind: Some("lost".to_owned()), ..Filter::default() };
         let by_subject = Filter { subject: Some(one.subject), pool: Some(Pool::Upkeep), ..Filter::default() };
         let by_reason = Filter { reason: Some("attempts".to_owned()), ..Filter::default() };
-        assert_eq!(list(&db, &by_kind, 9).await.unwrap(), [other.clone()]);
-        assert_eq!(list(&db, &by_subject, 9).await.unwrap(), [one.clone()]);
-        assert_eq!(list(&db, &by_reason, 9).await.unwrap(), [one.clone()]);
+        assert_eq!(list(&db, &by_kind, 9).await.unwrap(), std::slice::from_ref(&other));
+        assert_eq!(list(&db, &by_subject, 9).await.unwrap(), std::slice::from_ref(&one));
+        assert_eq!(list(&db, &by_reason, 9).await.unwrap(), std::slice::from_ref(&one));
         assert_eq!(find(&db, other.id).await.unwrap(), Some(other.clone()));
         assert_eq!(count_by_pool(&db).await.unwrap(), [(Pool::Upkeep, 2)]);
 
         assert_eq!(discard(&db, by_kind).await.unwrap(), 1);
-        assert!(!exists_for(&db, other.subject).await.unwrap());
-        assert!(exists_for(&db, one.subject).await.unwrap());
+        assert!(!exists_for(&db, other.subject, other.died_at).await.unwrap());
+        assert!(exists_for(&db, one.subject, one.died_at).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_letter_from_before_the_rows_last_move_does_not_count() {
+        let dead = letter(Noop::KIND, "attempts");
+        let (_folder, db) = ledger_with(std::slice::from_ref(&dead)).await;
+
+        let moved_since = dead.died_at + std::time::Duration::from_millis(1);
+
+        assert!(exists_for(&db, dead.subject, dead.died_at).await.unwrap());
+        assert!(!exists_for(&db, dead.subject, moved_since).await.unwrap());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Reports: deltas appended by whoever changes a file, folded into one row per org, and recounted to find a drift.
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::files::append_delta;
@@ -76,9 +77,17 @@ pub async fn oldest_delta(db: &Db) -> Result<Option<Timestamp>, LedgerError> {
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).fetch_optional(c).await)?)
 }
 
-/// What is counted from the files, less what the report and the deltas not folded yet say: zero when nothing drifted.
-/// Read in one snapshot, so a file stored meanwhile is in both or in neither.
-pub async fn drift(db: &Db, org: Uuid) -> Result<Delta, LedgerError> {
+/// How a report differs from a recount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recount {
+    /// What is counted from the files, less what the report and the deltas not folded yet say: zero when nothing drifted.
+    pub drift: Delta,
+    /// How often the report had been mended when this was counted.
+    mends: i64,
+}
+
+/// Recounts an org's files. Read in one snapshot, so a file stored meanwhile is in both counts or in neither.
+pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
     let counted = "select count(*) as files, coalesce(sum(size), 0) as bytes,
             (select count(*) from blobs where org_id = $1 and refs > 0) as unique_files,
             (select coalesce(sum(size), 0) from blobs where org_id = $1 and refs > 0) as unique_bytes
@@ -91,18 +100,49 @@ pub async fn drift(db: &Db, org: Uuid) -> Result<Delta, LedgerError> {
             union all
             select files, bytes, unique_files, unique_bytes from report_deltas where org_id = $1
         ) said";
+    let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
+    let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
     match db.reader() {
         Connection::Sqlite(pool) => {
             let mut snapshot = pool.begin().await?;
             let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;
             let reported: Delta = sqlx::query_as(reported).bind(org).fetch_one(&mut *snapshot).await?;
+            let mends: i64 = sqlx::query_scalar(mends).bind(org).fetch_one(&mut *snapshot).await?;
             snapshot.rollback().await?;
-            Ok(counted.minus(reported))
+            Ok(Recount { drift: counted.minus(reported), mends })
         }
     }
 }
 
-/// Appends a difference found by [`drift`], to be folded like any other.
-pub async fn mend(db: &Db, org: Uuid, difference: Delta, now: Timestamp) -> Result<(), LedgerError> {
-    db.write_one(move |mut tx| Box::pin(async move { append_delta(&mut tx, org, difference, now).await })).await
+/// Recounts run one at a time in a process: a long one holds a reader, and there are few.
+static RECOUNTING: Semaphore = Semaphore::const_new(1);
+
+/// Appends the difference that a recount has found, to be folded like any other. `false` when the report has been mended
+/// since it was counted: the difference is appended already.
+pub async fn mend(db: &Db, org: Uuid, found: Recount, now: Timestamp) -> Result<bool, LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let query = "insert into org_reports (org_id, files, bytes, unique_files, unique_bytes, as_of, mends)
+                values ($1, 0, 0, 0, 0, $2, 1)
+                on conflict (org_id) do update set mends = org_reports.mends + 1
+                where org_reports.mends = $3";
+            let query = sqlx::query(query).bind(org).bind(now).bind(found.mends);
+            let moved = sql!(tx.on(), c => query.execute(c).await?.rows_affected());
+            if moved == 0 {
+                return Ok(false);
+            }
+            append_delta(&mut tx, org, found.drift, now).await?;
+            Ok(true)
+        })
+    })
+    .await
+}
+
+/// Recounts and mends what has drifted. Returns the drift that was mended; none when there was none or somebody was faster.
+pub async fn rebuild(db: &Db, org: Uuid, now: Timestamp) -> Result<Delta, LedgerError> {
+    let found = recount(db, org).await?;
+    if found.drift == Delta::NONE || !mend(db, org, found, now).await? {
+        return Ok(Delta::NONE);
+    }
+    Ok(found.drift)
 }

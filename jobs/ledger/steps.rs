@@ -47,12 +47,25 @@ pub(super) struct Arrive {
     pub(super) resume_at: i64,
 }
 
+// An expired row whose ref has been taken again stays: moved, it would breach the unique index, and fail all who are moved
+// together with it. Of two such rows in one list the later one goes first, and with it the ref.
 const ARRIVE: &str = "update uploads
     set status = 'arrived', etag = given.value ->> 'etag', arrived_size = given.value ->> 'size',
         arrived_via = given.value ->> 'via', arrived_at = given.value ->> 'now', updated_at = given.value ->> 'now',
         next_poll_at = null, resume_at = given.value ->> 'resume_at', resumes = 0, policy = null
     from json_each($1) given
-    where uploads.id = unhex(given.value ->> 'id') and status in ('requested', 'issued', 'expired')
+    where uploads.id = unhex(given.value ->> 'id')
+      and (status in ('requested', 'issued') or (status = 'expired' and (client_ref is null or (
+        not exists (
+            select 1 from uploads other
+            where other.org_id = uploads.org_id and other.client_ref = uploads.client_ref
+              and other.status not in ('rejected', 'expired', 'cancelled'))
+        and not exists (
+            select 1
+            from json_each($1) beside
+            cross join uploads later
+            where later.id = unhex(beside.value ->> 'id') and later.id > uploads.id and later.status = 'expired'
+              and later.org_id = uploads.org_id and later.client_ref = uploads.client_ref)))))
     returning uploads.id";
 
 /// arrived → verified, if the version is still the one that was hashed.

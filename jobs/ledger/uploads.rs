@@ -118,8 +118,8 @@ pub async fn renew(
     Ok(done == 1)
 }
 
-/// The object is there: requested, issued or expired → arrived. `false` from any other state. `times` are now and when the
-/// row is to be resumed if it stands.
+/// The object is there: requested, issued or expired → arrived. `false` from any other state, and from expired when the
+/// row [is superseded](is_superseded). `times` are now and when the row is to be resumed if it stands.
 pub async fn arrive(
     db: &Db,
     id: Uuid,
@@ -148,8 +148,12 @@ pub async fn verify(
     Ok(moved(db, id, Status::Verified, done.into()))
 }
 
-/// The bytes changed under us: back to arrived with the version that is there now.
+/// The bytes changed under us: arrived or verified → arrived with the version that is there now. `false` when the row is no
+/// longer as it was seen, or was seen in any other state.
 pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timestamp) -> Result<bool, LedgerError> {
+    if !matches!(seen.status, Status::Arrived | Status::Verified) {
+        return Ok(false);
+    }
     let (id, from, old, etag, size) = (seen.id, seen.status, seen.etag.clone(), head.etag.clone(), head.size);
     let done = db
         .write_one(move |mut tx| {
@@ -174,8 +178,11 @@ pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timest
     Ok(moved(db, id, Status::Arrived, done))
 }
 
-/// arrived or verified → rejected. `false` when the row is no longer as it was seen.
+/// arrived or verified → rejected. `false` when the row is no longer as it was seen, or was seen in any other state.
 pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> Result<bool, LedgerError> {
+    if !seen.status.can_become(Status::Rejected) {
+        return Ok(false);
+    }
     let (id, from, etag) = (seen.id, seen.status, seen.etag.clone());
     let done = db
         .write_one(move |mut tx| {
@@ -202,8 +209,11 @@ pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> R
     Ok(moved(db, id, Status::Rejected, done))
 }
 
-/// requested or issued → expired, if the policy's end is still the one that was seen.
+/// requested or issued → expired, if the policy's end is still the one that was seen. `false` from any other state.
 pub async fn expire(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, LedgerError> {
+    if !seen.status.can_become(Status::Expired) {
+        return Ok(false);
+    }
     let (id, from, ends) = (seen.id, seen.status, seen.policy_expires_at);
     let done = db
         .write_one(move |mut tx| {
@@ -270,6 +280,16 @@ pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<
         from uploads
         where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
+}
+
+/// Whether the upload has expired and its client's own id stands for another one now, so that it cannot come back.
+pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
+    let query = "select exists (
+        select 1
+        from uploads late
+        join uploads other on other.org_id = late.org_id and other.client_ref = late.client_ref
+        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled'))";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
 }
 
 /// Which uploads of an org to list.
@@ -351,22 +371,38 @@ fn next_poll(row: &Upload, now: Timestamp) -> Option<Timestamp> {
     [Some(second), last].into_iter().flatten().filter(|&at| at > now).min()
 }
 
-/// Uploads whose policy ended before `before` and for which nothing came, longest ago first.
-pub async fn due_to_expire(db: &Db, before: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
+/// A place in the list of [`due_to_expire`]: when the policy ended, and whose.
+pub type Ended = (Timestamp, Uuid);
+
+/// Uploads whose policy ended before `before` and for which nothing came, longest ago first, behind the place `after`.
+pub async fn due_to_expire(
+    db: &Db,
+    before: Timestamp,
+    after: Option<Ended>,
+    limit: i64,
+) -> Result<Vec<Upload>, LedgerError> {
     let query = "select *
         from uploads
-        where status in ('requested', 'issued') and policy_expires_at < $1
-        order by policy_expires_at
-        limit $2";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(before).bind(limit).fetch_all(c).await)?)
+        where status in ('requested', 'issued') and policy_expires_at < $1 and (policy_expires_at, id) > ($2, $3)
+        order by policy_expires_at, id
+        limit $4";
+    let (ended, id) = after.unwrap_or((Timestamp::from_millis(i64::MIN), Uuid::nil()));
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(before)
+        .bind(ended)
+        .bind(id)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?)
 }
 
-/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them.
+/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them,
+/// unless it has moved since that job died: the letter's cause is gone then.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
     let query = "select *
         from uploads u
         where u.resume_at <= $1
-          and not exists (select 1 from dead_letters d where d.subject = u.id)
+          and not exists (select 1 from dead_letters d where d.subject = u.id and d.died_at >= u.updated_at)
         order by u.resume_at
         limit $2";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)

@@ -1,8 +1,8 @@
 //! A bucket in memory: as true to the contract as the real ones, and open to a test's hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub struct MemoryBucket {
     credentials: Credentials,
     objects: Mutex<BTreeMap<String, Object>>,
     versions: AtomicU64,
+    broken: Mutex<BTreeSet<String>>,
+    hashes_copies: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -45,7 +47,24 @@ impl MemoryBucket {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (access_key_id, secret_access_key) = ("MEMORY".to_owned(), "no-secret".to_owned());
         let credentials = Credentials { access_key_id, secret_access_key, session_token: None };
-        Self { clock, credentials, objects: Mutex::default(), versions: AtomicU64::new(1) }
+        Self {
+            clock,
+            credentials,
+            objects: Mutex::default(),
+            versions: AtomicU64::new(1),
+            broken: Mutex::default(),
+            hashes_copies: AtomicBool::new(true),
+        }
+    }
+
+    /// From now on nothing below the prefix can be looked at or read; it can still be copied and removed.
+    pub fn break_key(&self, prefix: &str) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.to_owned());
+    }
+
+    /// From now on it does not tell the digest of a copy, as many servers do not.
+    pub fn hash_no_copies(&self) {
+        self.hashes_copies.store(false, Ordering::SeqCst);
     }
 
     /// Puts an object there as a client's upload would.
@@ -67,6 +86,14 @@ impl MemoryBucket {
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Object>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, op: &'static str, key: &str) -> Result<(), BucketError> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.iter().any(|prefix| key.starts_with(prefix)) {
+            return Err(BucketError::Failed { op, source: "the key is broken".into() });
+        }
+        Ok(())
     }
 
     fn store(&self, key: &str, content_type: Option<&str>, bytes: Bytes) -> ObjectHead {
@@ -98,10 +125,12 @@ impl Bucket for MemoryBucket {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
+        self.reach("head", key)?;
         Ok(self.objects().get(key).map(|object| object.head.clone()))
     }
 
     async fn read(&self, head: &ObjectHead) -> Result<Body, BucketError> {
+        self.reach("read", &head.key)?;
         let bytes = self.version(head)?.bytes;
         let chunks = (0..bytes.len()).step_by(CHUNK).map(|at| bytes.slice(at..bytes.len().min(at + CHUNK)));
         let chunks: Vec<_> = chunks.map(Ok).collect();
@@ -122,7 +151,7 @@ impl Bucket for MemoryBucket {
         let Object { head, bytes } = self.version(from)?;
         let sha256 = Digest::of(&bytes);
         self.store(to, head.content_type.as_deref(), bytes);
-        Ok(Some(sha256))
+        Ok(self.hashes_copies.load(Ordering::SeqCst).then_some(sha256))
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {

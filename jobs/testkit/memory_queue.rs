@@ -20,7 +20,7 @@ pub struct MemoryQueue {
 struct State {
     waiting: BTreeMap<(&'static str, Uuid), (NewJob, u32)>,
     dead: Vec<(NewJob, String)>,
-    refuses: bool,
+    refuses: usize,
 }
 
 impl MemoryQueue {
@@ -50,9 +50,9 @@ impl MemoryQueue {
         self.lock().waiting.clear();
     }
 
-    /// From now on every push fails, or no longer.
-    pub fn refuse(&self, refuses: bool) {
-        self.lock().refuses = refuses;
+    /// The next so many pushes fail.
+    pub fn refuse(&self, pushes: usize) {
+        self.lock().refuses = pushes;
     }
 
     fn take_due(&self, now: Timestamp) -> Option<(NewJob, u32)> {
@@ -62,20 +62,28 @@ impl MemoryQueue {
         state.waiting.remove(&key)
     }
 
+    /// A push that came while the job ran joins it now; behind one that died it is a fresh job.
     fn settle(&self, job: NewJob, attempt: u32, verdict: Verdict) {
         let mut state = self.lock();
+        let key = (job.kind(), job.subject());
         let (at, attempt) = match verdict {
             Verdict::Finished(_) => return,
             Verdict::Snoozed { until } => (until, attempt),
             Verdict::Retried { at, .. } => (at, attempt + 1),
             Verdict::Dead { error, .. } => {
-                state.dead.push((job, error));
+                if !state.waiting.contains_key(&key) {
+                    state.dead.push((job, error));
+                }
                 return;
             }
         };
         let again = NewJob::revive(job.kind(), job.subject(), job.payload().to_owned(), job.lane(), at);
         let again = again.expect("it was on the roster when it was pushed");
-        state.waiting.entry((again.kind(), again.subject())).or_insert((again, attempt));
+        let joined = match state.waiting.remove(&key) {
+            Some((pushed, _)) => pushed.joined_to(&again),
+            None => again,
+        };
+        state.waiting.insert(key, (joined, attempt));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -98,16 +106,65 @@ fn delivery(job: &NewJob, attempt: u32) -> Delivery {
 impl Queue for MemoryQueue {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         let mut state = self.lock();
-        if state.refuses {
+        if state.refuses > 0 {
+            state.refuses -= 1;
             return Err(QueueError { count: jobs.len(), source: "the queue refuses".into() });
         }
         for job in jobs {
             let key = (job.kind(), job.subject());
-            let earlier = state.waiting.get(&key).is_some_and(|(waiting, _)| waiting.due() <= job.due());
-            if !earlier {
-                state.waiting.insert(key, (job, 1));
-            }
+            let joined = match state.waiting.remove(&key) {
+                Some((waiting, attempt)) => (job.joined_to(&waiting), attempt),
+                None => (job, 1),
+            };
+            state.waiting.insert(key, joined);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::Lane;
+    use crate::noop::{Act, Noop};
+    use crate::testkit::World;
+
+    #[tokio::test]
+    async fn a_push_onto_a_waiting_job_takes_the_earlier_time_and_the_better_lane_and_keeps_its_attempts() {
+        let world = World::new().await;
+        let job = Noop { act: Act::Fail, ..Noop::new(Uuid::now_v7()) };
+        let later = world.ctx.now() + Duration::from_secs(3600);
+        world.ctx.queue.push(vec![NewJob::of(&job, Lane::Bulk, world.ctx.now())]).await.unwrap();
+        world.drain().await;
+
+        world.ctx.queue.push(vec![NewJob::of(&job, Lane::Interactive, later)]).await.unwrap();
+
+        let (waiting, attempt) = world.queue.take_due(later).unwrap();
+        assert_eq!((waiting.lane(), attempt), (Lane::Interactive, 2));
+        assert!(waiting.due() < later);
+    }
+
+    #[tokio::test]
+    async fn a_push_onto_a_running_job_makes_it_run_once_more() {
+        let world = World::new().await;
+        let job = NewJob::of(&Noop::new(Uuid::now_v7()), Lane::Bulk, world.ctx.now());
+        world.ctx.queue.push(vec![job.clone()]).await.unwrap();
+
+        for (verdict, expected) in [
+            (Verdict::Snoozed { until: world.ctx.now() + Duration::from_secs(60) }, 1),
+            (Verdict::Retried { at: world.ctx.now() + Duration::from_secs(60), error: String::new() }, 2),
+            (Verdict::Dead { reason: "gave_up", error: String::new() }, 1),
+        ] {
+            let (held, attempt) = world.queue.take_due(world.ctx.now()).unwrap();
+            world.ctx.queue.push(vec![job.clone()]).await.unwrap();
+            world.queue.settle(held, attempt.min(1), verdict);
+
+            let again = world.queue.take_due(world.ctx.now()).unwrap();
+            assert_eq!(again, (job.clone(), expected));
+            world.ctx.queue.push(vec![job.clone()]).await.unwrap();
+        }
+        assert!(world.queue.dead().is_empty());
     }
 }

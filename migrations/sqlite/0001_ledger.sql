@@ -114,5 +114,6 @@ create table org_reports (
     bytes        integer not null,
     unique_files integer not null,
     unique_bytes integer not null,
-    as_of        integer not null
+    as_of        integer not null,
+    mends        integer not null default 0  -- how often a drift was mended: a recount that saw another count is stale
 ) strict;

@@ -59,10 +59,9 @@ async fn chosen(db: &Db, name: Option<&str>) -> Result<Vec<Org>, Failure> {
 /// What the job `rebuild_reports` does, and the fold behind it, here and now.
 async fn rebuild(db: &Db, org: &Org) -> Result<(), LedgerError> {
     let now = Timestamp::system_now();
-    let drift = reports::drift(db, org.id).await?;
+    let drift = reports::rebuild(db, org.id, now).await?;
     if drift != Delta::NONE {
         remark(format_args!("{}: the report was off by {} files and {} bytes", org.name, drift.files, drift.bytes));
-        reports::mend(db, org.id, drift, now).await?;
     }
     while reports::fold(db, org.id, now).await?.more {}
     Ok(())

@@ -1,5 +1,5 @@
 //! The local bucket's notices: a channel within the process. A crash loses what is in it, as the real thing may, and the
-//! poller finds what was lost.
+//! poller finds what was lost. Whoever receives a message keeps it until it is handed over: it does not come twice.
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};

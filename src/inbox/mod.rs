@@ -15,7 +15,7 @@ pub struct Message {
     pub receipt: String,
 }
 
-/// A source of messages: each is delivered at least once, and again unless it is acknowledged.
+/// A source of messages: each is delivered at least once, and by some again unless it is acknowledged.
 #[async_trait]
 pub trait Inbox: Send + Sync {
     /// Waits for messages; empty when none came for a while, `None` when none will ever come again.

@@ -24,8 +24,9 @@ use super::pauses::Pauses;
 
 /// How long the last outcomes may take to be stored once the time for finishing jobs is over.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// A job that has crashed this many workers runs alone among its like, so that the next crash blames one job.
-const ALONE_FROM: u32 = 1;
+/// A job that has crashed this many workers runs alone among its like in the pool, so that the next crash blames one job.
+/// Not before: one kill of the process blames all that ran, and they should not have to wait for each other after it.
+const ALONE_FROM: u32 = 3;
 
 /// The workers of some pools. Dropping them without [`Workers::shutdown`] stops them as a crash would.
 pub struct Workers {
@@ -65,8 +66,8 @@ struct Shared {
     stopping: CancellationToken,
     /// Set last: what still runs is dropped and handed back.
     overdue: CancellationToken,
-    /// Held by a job that has crashed a worker.
-    alone: Arc<Mutex<()>>,
+    /// For each pool, held by a job that has crashed workers.
+    alone: Arc<[Mutex<()>]>,
 }
 
 impl Workers {
@@ -100,7 +101,7 @@ impl Workers {
             pace,
             stopping: CancellationToken::new(),
             overdue: CancellationToken::new(),
-            alone: Arc::default(),
+            alone: Pool::ALL.iter().map(|_| Mutex::default()).collect(),
         };
         let staffs = pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
         let upkeep = vec![
@@ -213,7 +214,8 @@ async fn handle(shared: Shared, holds: Arc<Holds>, job: Claimed) -> Result<Outco
 }
 
 async fn run(shared: Shared, holds: Arc<Holds>, job: Claimed) -> Outcome {
-    let _alone = if job.crashes >= ALONE_FROM { Some(shared.alone.lock().await) } else { None };
+    let alone = &shared.alone[job.lease.pool as usize];
+    let _alone = if job.crashes >= ALONE_FROM { Some(alone.lock().await) } else { None };
     if job.is_suspect() && !record_start(&shared, &holds, &job).await {
         return Outcome::Returned;
     }

@@ -53,7 +53,7 @@ struct PolicyEntry {
 
 /// The upload as this caller may see it: a policy is for those alone who may upload.
 pub async fn entry(http: &Http, caller: &Caller, row: Upload) -> Result<UploadEntry, ApiError> {
-    let attention = !row.status.is_final() && dead_letters::exists_for(&http.ctx.db, row.id).await?;
+    let attention = !row.status.is_final() && dead_letters::exists_for(&http.ctx.db, row.id, row.updated_at).await?;
     let upload = if caller.may(Scope::Upload) { policy(&row, http.ctx.now())? } else { None };
     let metadata = row.metadata.as_deref().map(serde_json::from_str).transpose();
     Ok(UploadEntry {

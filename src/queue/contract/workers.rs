@@ -11,6 +11,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const BRISK: Pace = Pace { poll: Duration::from_millis(10), beat: Duration::from_millis(20) };
 /// Never looks without a ring.
 const DEAF: Pace = Pace { poll: Duration::from_secs(3600), beat: Duration::from_secs(3600) };
+/// A pool in which nothing is to be done.
+const OTHER: Pool = Pool::Report;
 
 async fn start_at(pace: Pace, world: &World) -> Workers {
     Workers::start_at(pace, world.context(), world.engine.clone(), |_| 20, &[POOL]).await
@@ -99,7 +101,7 @@ pub(super) async fn a_snooze_and_a_failure_come_back_when_they_are_due(world: Wo
     // The failing one runs until it has no attempts left; the other snoozes as often as it likes.
     for _ in 0..Noop::ATTEMPTS {
         eventually!(world.depth().await.due == 0 && world.depth().await.running == 0);
-        world.clock.crank(Duration::from_secs(3600));
+        world.clock.crank(Duration::from_secs(2 * 3600));
     }
     eventually!(!world.letters().await.is_empty());
     let letters = world.letters().await;
@@ -114,11 +116,15 @@ pub(super) async fn a_snooze_and_a_failure_come_back_when_they_are_due(world: Wo
 pub(super) async fn a_paused_pool_stands_still_until_it_goes_on(world: World) {
     let pauses = Pauses::new(world.db.clone());
     assert!(pauses.set(POOL, true, world.now()).await.unwrap());
-    let workers = start_at(DEAF, &world).await;
+    let flaky = Flaky::over(world.engine.clone());
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL, OTHER]).await;
 
     world.push_one().await;
     world.push_one().await;
-    assert_eq!(world.depth().await.due, 2);
+
+    // A pool that is not paused has asked again and again meanwhile.
+    eventually!(flaky.asked_for(OTHER) > 10);
+    assert_eq!(flaky.asked_for(POOL), 0);
 
     assert!(workers.pauses().set(POOL, false, world.now()).await.unwrap());
     eventually!(world.is_empty().await);
@@ -127,9 +133,12 @@ pub(super) async fn a_paused_pool_stands_still_until_it_goes_on(world: World) {
 
 pub(super) async fn a_pause_set_by_another_process_holds_too(world: World) {
     longshore_jobs::ledger::pools::set_paused(&world.db, POOL, true, world.now()).await.unwrap();
-    let workers = start(&world).await;
+    let flaky = Flaky::over(world.engine.clone());
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL, OTHER]).await;
     world.push_one().await;
-    assert_eq!(world.depth().await.due, 1);
+
+    eventually!(flaky.asked_for(OTHER) > 10);
+    assert_eq!(flaky.asked_for(POOL), 0);
 
     longshore_jobs::ledger::pools::set_paused(&world.db, POOL, false, world.now()).await.unwrap();
     eventually!(world.is_empty().await);
@@ -174,6 +183,78 @@ pub(super) async fn a_suspect_is_recorded_before_it_runs(world: World) {
     // Were its worker to die now, the job would be blamed.
     world.engine.void_leases().await.unwrap();
     assert_eq!(world.claim_only().await.crashes, 1);
+}
+
+/// Three jobs that hang, and during whose runs so many workers have died.
+async fn push_crashed(world: &World, crashes: u32) {
+    for _ in 0..3 {
+        push_act(world, Act::Hang).await;
+    }
+    for _ in 0..crashes {
+        let leases: Vec<_> = world.claim(3).await.iter().map(|job| job.lease).collect();
+        assert_eq!(world.engine.mark_started(&leases).await.unwrap().len(), 3);
+        world.lose_leases().await;
+    }
+}
+
+pub(super) async fn jobs_that_ran_when_their_worker_was_killed_once_run_beside_each_other(world: World) {
+    push_crashed(&world, 1).await;
+
+    let workers = start(&world).await;
+
+    eventually!(workers.running() == 3);
+    workers.shutdown(Duration::ZERO).await;
+}
+
+pub(super) async fn jobs_that_crashed_again_and_again_run_one_at_a_time(world: World) {
+    push_crashed(&world, 3).await;
+
+    let flaky = Flaky::over(world.engine.clone());
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+
+    // All are held, and some beats later the first still hangs.
+    eventually!(world.depth().await.running == 3 && workers.running() == 1);
+    let renewed = flaky.renewals();
+    eventually!(flaky.renewals() > renewed + 3);
+    assert_eq!(workers.running(), 1);
+    workers.shutdown(Duration::ZERO).await;
+}
+
+pub(super) async fn a_job_that_outlives_its_lease_stays_ours(world: World) {
+    let flaky = Flaky::over(world.engine.clone());
+    push_act(&world, Act::Hang).await;
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+    eventually!(workers.running() == 1);
+
+    // Many leases long, with a beat in each.
+    for _ in 0..6 {
+        let renewed = flaky.renewals();
+        world.clock.crank(LEASE - Duration::from_millis(1));
+        eventually!(flaky.renewals() > renewed + 1);
+    }
+
+    assert!(world.engine.reclaim().await.unwrap().is_empty());
+    assert_eq!((workers.running(), flaky.claimed()), (1, 1));
+    workers.shutdown(Duration::ZERO).await;
+    assert_eq!(world.claim_only().await.losses, 0);
+}
+
+pub(super) async fn a_lost_workers_job_is_run_by_another(world: World) {
+    push_act(&world, Act::Hang).await;
+    let flaky = Flaky::over(world.engine.clone());
+    let lost = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+    eventually!(lost.running() == 1);
+    // It dies as by a crash: nothing that it does behind this line has any effect.
+    flaky.go(true);
+    drop(lost);
+    assert_eq!(world.depth().await.running, 1);
+
+    let workers = start(&world).await;
+    world.clock.crank(LEASE);
+
+    eventually!(workers.running() == 1);
+    workers.shutdown(Duration::ZERO).await;
+    assert_eq!(world.claim_only().await.losses, 1);
 }
 
 pub(super) async fn a_thousand_jobs_of_both_lanes_run_once_each(world: World) {

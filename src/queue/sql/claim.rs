@@ -1,8 +1,11 @@
 //! Lending jobs out, and keeping the leases alive.
 
+use std::sync::Arc;
+
 use longshore_jobs::job::{Delivery, Pool};
 use longshore_jobs::ledger::{LedgerError, Tx};
 use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::Clock;
 use longshore_jobs::{roster, sql};
 use uuid::Uuid;
 
@@ -59,17 +62,20 @@ struct Row {
 /// What is the same for all jobs of a claim.
 struct Terms {
     token: i64,
-    now: Timestamp,
+    /// Read when the writer's turn has come: a lease must not have run out in front of a busy writer.
+    clock: Arc<dyn Clock>,
     claim: Claim,
 }
 
 pub(super) async fn claim(queue: &SqlQueue, claim: &Claim) -> Result<Vec<Claimed>, LedgerError> {
-    let terms = Terms { token: rand::random_range(0..=i64::MAX), now: queue.clock.now(), claim: claim.clone() };
+    let terms =
+        Terms { token: rand::random_range(0..=i64::MAX), clock: Arc::clone(&queue.clock), claim: claim.clone() };
     queue.db.write_hint(move |tx| Box::pin(claim_in(tx, terms))).await
 }
 
 async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<Vec<Claimed>, LedgerError> {
-    let Terms { token, now, claim } = terms;
+    let Terms { token, clock, claim } = terms;
+    let now = clock.now();
     let mut rows: Vec<Row> = sql!(tx.on(), c => sqlx::query_as(CLAIM)
         .bind(claim.pool)
         .bind(rank(claim.first))
@@ -119,14 +125,69 @@ pub(super) async fn mark_started(queue: &SqlQueue, leases: &[Lease]) -> Result<V
 }
 
 pub(super) async fn renew(queue: &SqlQueue, leases: &[Lease]) -> Result<Vec<Lease>, LedgerError> {
-    let (held, until) = (held_json(leases), queue.clock.now() + LEASE);
+    let (held, clock) = (held_json(leases), Arc::clone(&queue.clock));
     let rows = queue
         .db
         .write_hint(move |mut tx| {
-            Box::pin(
-                async move { Ok(sql!(tx.on(), c => sqlx::query_as(RENEW).bind(held).bind(until).fetch_all(c).await?)) },
-            )
+            Box::pin(async move {
+                let until = clock.now() + LEASE;
+                Ok(sql!(tx.on(), c => sqlx::query_as(RENEW).bind(held).bind(until).fetch_all(c).await?))
+            })
         })
         .await?;
     Ok(still_held(leases, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_jobs::job::{Job as _, Lane, NewJob};
+    use longshore_jobs::ledger::Db;
+    use longshore_jobs::noop::Noop;
+    use longshore_jobs::outside::Queue as _;
+    use longshore_jobs::testkit::HandClock;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::queue::engine::Engine as _;
+
+    /// Keeps the writer busy while `asking` has to wait for it, and for as long as a lease lasts.
+    async fn behind_a_busy_writer<T>(db: &Db, clock: &HandClock, asking: impl Future<Output = T>) -> T {
+        let (begun, begins) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let busy = db.write_one(move |_| {
+            Box::pin(async move {
+                begun.send(()).unwrap();
+                ended.await.unwrap();
+                Ok(())
+            })
+        });
+        let meanwhile = async {
+            begins.await.unwrap();
+            let mut asking = std::pin::pin!(asking);
+            assert!(futures_util::poll!(&mut asking).is_pending());
+            clock.advance(LEASE);
+            end.send(()).unwrap();
+            asking.await
+        };
+        let (written, answer) = tokio::join!(busy, meanwhile);
+        written.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_lease_lasts_from_the_writers_turn_on_however_long_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
+        let clock = Arc::new(HandClock::default());
+        let queue = SqlQueue::new(db.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
+        queue.push(vec![NewJob::of(&Noop::new(Uuid::now_v7()), Lane::Bulk, clock.now())]).await.unwrap();
+
+        let asked = Claim { pool: Noop::POOL, worker: "tester".into(), max: 1, first: Lane::Bulk };
+        let claimed = behind_a_busy_writer(&db, &clock, queue.claim(&asked)).await.unwrap();
+        assert!(queue.reclaim().await.unwrap().is_empty(), "the lease had run out before it was given");
+
+        let lease = claimed[0].lease;
+        assert_eq!(behind_a_busy_writer(&db, &clock, queue.renew(&[lease])).await.unwrap(), [lease]);
+        assert!(queue.reclaim().await.unwrap().is_empty(), "the lease had run out before it was renewed");
+    }
 }
