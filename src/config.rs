@@ -176,6 +176,18 @@ impl Config {
         self
     }
 
+    /// Folders and files that hold what this program keeps, credentials among it. Not all of them need to be there.
+    pub(crate) fn own_places(&self) -> Vec<PathBuf> {
+        let (DatabaseEngine::Sqlite(ledger), BucketEngine::Folder(bucket)) = (&self.database, &self.bucket);
+        let beside = |ending: &str| {
+            let mut name = ledger.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let ledger = ["", "-wal", "-shm", "-journal", ".lock"].map(beside);
+        [self.data_dir.clone(), bucket.clone()].into_iter().chain(ledger).collect()
+    }
+
     fn read(layers: &mut Layers) -> Self {
         let data_dir = layers.read("data_dir", units::path);
         let database = layers.read("database_url", |text| DatabaseEngine::parse(text, &data_dir));

@@ -64,7 +64,8 @@ pub(super) async fn run(config: Config, args: IngestArgs) -> Result<(), Failure>
     let served = resolve_server(&config, &args).await?;
     let progress = if args.json { Progress::for_machines() } else { Progress::for_people() };
     let options = IngestOptions { paths: args.paths, target, concurrency: args.concurrency };
-    let summary = ingest::run(served.api, options, progress, stopped_by_signal()).await;
+    let run = (served.api, options);
+    let summary = ingest::run_without(config.own_places(), run, progress, stopped_by_signal()).await;
     if let Some(end) = served.end {
         end.await;
     }

@@ -195,7 +195,7 @@ async fn a_busy_bucket_a_late_policy_and_one_that_ran_out_are_outlived() {
 async fn a_file_that_changes_on_its_way_fails_alone() {
     let (fake, api) = serve().await;
     let folder = folder(&[("a", b"a".to_vec()), ("b", vec![1; 300_000])]);
-    let changed = walk::walk(&[folder.path().to_owned()]).files.remove(1);
+    let changed = walk::walk(&[folder.path().to_owned()], &[]).files.remove(1);
     let (content, _) = content::read(&changed).await.unwrap();
     fs::write(&changed.path, b"shorter").unwrap();
     let policy = crate::client::api::PolicyForm {
