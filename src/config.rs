@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// Where the metrics are served too; `None` for nowhere else.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// How many connections each address takes at once.
+    pub(crate) max_connections: usize,
     /// As configured; see [`Config::public_url`].
     pub(crate) public_url: Option<Url>,
     /// A first token with all scopes.
@@ -201,6 +203,7 @@ impl Config {
             inbox: layers.read("inbox_url", InboxEngine::parse),
             listen: layers.read("listen", units::address),
             metrics_listen: layers.read("metrics_listen", |text| units::optional(text, units::address)),
+            max_connections: layers.read("max_connections", units::connections),
             public_url: layers.read("public_url", |text| units::optional(text, units::public_url)),
             bootstrap_token: layers.read("bootstrap_token", |text| units::optional(text, token)),
             log: read_log(layers),

@@ -103,6 +103,14 @@ pub(super) fn count(text: &str) -> Result<usize, Wrong> {
     }
 }
 
+/// How many connections at once.
+pub(super) fn connections(text: &str) -> Result<usize, Wrong> {
+    match text.parse() {
+        Ok(number @ 1..=1_000_000) => Ok(number),
+        _ => Err(Wrong::new("is not a number of connections", "write 1 to 1000000")),
+    }
+}
+
 pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() { Err(Wrong::new("is empty", "name a folder")) } else { Ok(text.into()) }
 }
