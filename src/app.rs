@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::bucket::local::{self, LocalBucket};
 use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
-use crate::folder::{self, DataFolder, FolderError};
+use crate::folder::{self, DataFolder, FolderError, Lock};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
 use crate::inbox::{Inbox, LocalInbox};
@@ -62,6 +62,7 @@ pub(crate) struct App {
     metrics_listener: Option<TcpListener>,
     metrics: PrometheusHandle,
     folder: DataFolder,
+    _ledger: Lock,
     url: String,
 }
 
@@ -102,7 +103,11 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
     let DatabaseEngine::Sqlite(path) = &config.database;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for folder in [&config.data_dir, folder] {
-        folder::make(folder).map_err(|source| FolderError::Refused { path: folder.to_owned(), source })?;
+        folder::make(folder).map_err(|source| FolderError::Refused {
+            what: "the folder",
+            path: folder.to_owned(),
+            source,
+        })?;
     }
     Ok(Db::open_sqlite(path).await?)
 }
@@ -112,6 +117,8 @@ impl App {
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let folder = DataFolder::claim(&config.data_dir)?;
         let db = open_ledger(&config).await?;
+        let DatabaseEngine::Sqlite(ledger) = &config.database;
+        let ledger = Lock::beside("the ledger", ledger)?;
         let listener = if roles.intake { Some(bind(config.listen).await?) } else { None };
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(bind(address).await?),
@@ -124,7 +131,7 @@ impl App {
         let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
         let QueueEngine::Database = config.queue;
         let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
-        // The data folder is ours, so whoever holds a lease is dead.
+        // The data folder and the ledger are ours, so whoever holds a lease is dead.
         queue.void_leases().await?;
         let ctx = Context {
             db,
@@ -134,7 +141,20 @@ impl App {
             limits: config.limits,
         };
         let engine = Arc::new(queue);
-        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics_listener, metrics, folder, url })
+        Ok(Self {
+            _ledger: ledger,
+            ctx,
+            config,
+            roles,
+            engine,
+            bucket,
+            events,
+            listener,
+            metrics_listener,
+            metrics,
+            folder,
+            url,
+        })
     }
 
     /// Where it is reached; no slash at its end.
