@@ -166,6 +166,7 @@ impl Config {
     /// For a server of a run's own: on a free port of this machine, reached there and nowhere else.
     pub(crate) fn on_free_port(mut self) -> Self {
         self.listen = ([127, 0, 0, 1], 0).into();
+        self.metrics_listen = None;
         self.public_url = None;
         self
     }
@@ -422,6 +423,14 @@ mod tests {
         let config = load("[pools]\nverify = 3\n", &[], &[("data_dir", "elsewhere")]).unwrap();
         let again = load(&config.effective.to_string(), &[], &[]).unwrap();
         assert_eq!(config.effective.settings(), again.effective.settings());
+    }
+
+    #[test]
+    fn a_server_of_a_runs_own_takes_no_address_of_anothers() {
+        let flags = [("metrics_listen", "127.0.0.1:9000"), ("public_url", "http://elsewhere")];
+        let config = load("", &[], &flags).unwrap().on_free_port();
+        assert_eq!((config.listen.port(), config.metrics_listen), (0, None));
+        assert_eq!(config.public_url(([127, 0, 0, 1], 7).into()), "http://127.0.0.1:7");
     }
 
     #[test]
