@@ -86,7 +86,7 @@ async function send(item) {
   let upload = await ask(item, sha256);
   for (let renewals = 0; ; renewals++) {
     item.id = upload.id;
-    if (upload.status === "issued" && upload.upload) {
+    if (upload.status === "issued") {
       if (await post(item, upload.upload)) {
         item.sent = true;
         show(item, "busy", "Checking what arrived", NaN);
@@ -96,11 +96,16 @@ async function send(item) {
     } else if (!FINAL.has(upload.status)) {
       upload = await settle(item, upload);
     }
+    // Issued still: its policy ran out before the bucket took the form.
     const wanted = upload.status === "issued" || upload.status === "expired";
     if (!wanted || renewals >= 2) return upload;
     upload = await renew(item, upload);
+    if (unsigned(upload)) upload = await ask(item, sha256);
   }
 }
+
+/** Whether a worker has yet to sign its policy: the first, or a fresh one in place of one that ran out. */
+const unsigned = (upload) => upload.status === "requested" || (upload.status === "issued" && !upload.upload);
 
 /** The digest lets the server find bytes that it has: then nothing has to travel. */
 async function hash(item) {
@@ -122,13 +127,13 @@ async function ask(item, sha256) {
   const body = { filename: name, size: file.size, type: file.type || undefined, sha256, target, ref };
   const options = { body, signal: item.abort.signal };
   let upload = first(await call("POST", "api/uploads", options));
-  for (let again = 0; upload.status === "requested" && again < 6; again++) {
+  for (let again = 0; unsigned(upload) && again < 6; again++) {
     item.id = upload.id;
     show(item, "busy", "Waiting for a place", NaN);
     await sleep(500, options.signal);
     upload = first(await call("POST", "api/uploads", { ...options, wait: 10 }));
   }
-  if (upload.status === "requested") throw new Error("The server is very busy. Try again in a while.");
+  if (unsigned(upload)) throw new Error("The server is very busy. Try again in a while.");
   return upload;
 }
 
