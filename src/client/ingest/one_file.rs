@@ -210,7 +210,7 @@ impl Journey {
                 Ok(false)
             }
             // A bucket may hang up on a policy that ran out, rather than read to the end of the form.
-            Err(ApiError::Unreachable { .. }) if Instant::now() >= ends => Ok(false),
+            Err(ApiError::Unreachable { .. } | ApiError::TooSlow { .. }) if Instant::now() >= ends => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

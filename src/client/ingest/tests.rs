@@ -27,6 +27,8 @@ struct Fake {
     busy: Mutex<u64>,
     /// So many of the next forms are refused because their policy ran out.
     expired: Mutex<u64>,
+    /// So many of the next forms are given up because nothing came.
+    silent: Mutex<u64>,
     /// So many of the next creates have no policy yet.
     slow: Mutex<u64>,
     /// So many of the next answers show an issued upload whose fresh policy is not signed yet.
@@ -115,6 +117,10 @@ async fn callback(State(fake): State<Arc<Fake>>) -> StatusCode {
 async fn form(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>, headers: HeaderMap, body: Body) -> Response {
     if take(&fake.busy) {
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
+    }
+    if take(&fake.silent) {
+        let told = "<Error><Code>RequestTimeout</Code><Message>Nothing came.</Message></Error>";
+        return (StatusCode::BAD_REQUEST, told).into_response();
     }
     if take(&fake.expired) {
         let told =
@@ -222,6 +228,15 @@ async fn a_renewal_that_takes_its_time_is_asked_for_once() {
 
     assert!(summary.is_complete(), "{summary}");
     assert_eq!((*fake.renewals.lock().unwrap(), *fake.forms.lock().unwrap()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_form_that_fell_silent_is_posted_again() {
+    let (fake, api) = serve().await;
+    *fake.silent.lock().unwrap() = 2;
+    let summary = ingest(&api, &folder(&[("a", b"a".to_vec())])).await;
+    assert!(summary.is_complete(), "{summary}");
+    assert_eq!(*fake.forms.lock().unwrap(), 1);
 }
 
 #[tokio::test]
