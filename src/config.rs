@@ -414,8 +414,19 @@ mod tests {
         let shown = format!("{config:?}{}", config.effective);
         assert!(!shown.contains(secret), "{shown}");
         assert!(shown.contains("(hidden)") && shown.contains("access_key_id = \"id\""), "{shown}");
-        let broken = load(&format!("bootstrap_token = \"{secret}\""), &[], &[]).unwrap_err();
-        assert!(!broken.to_string().contains(secret), "{broken}");
+        let unclosed = format!("listen = \"127.0.0.1:1\"\nbootstrap_token = \"lsk_a_{secret}\n");
+        let url = format!("queue_url = \"redis://me:{secret}@queue\"");
+        let public = format!("public_url = \"http://:{secret}@here\"");
+        for file in [format!("bootstrap_token = \"{secret}\""), unclosed, url, public] {
+            let broken = load(&file, &[], &[]).unwrap_err().to_string();
+            assert!(!broken.contains(secret), "{broken}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_is_told_by_its_line() {
+        let error = load("listen = \"127.0.0.1:1\"\ndata_dir = \"x\n", &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("longshore.toml is not TOML (line 2: "), "{error}");
     }
 
     #[test]

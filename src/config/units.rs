@@ -122,7 +122,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
 pub(super) fn public_url(text: &str) -> Result<Url, Wrong> {
     let wrong = || Wrong::new("is not a URL that a client can use", "write for example https://uploads.example.com");
     let url = Url::parse(text).map_err(|_| wrong())?;
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    let plain =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     if matches!(url.scheme(), "http" | "https") && url.has_host() && plain { Ok(url) } else { Err(wrong()) }
 }
 
