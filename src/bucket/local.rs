@@ -178,15 +178,22 @@ impl LocalBucket {
     }
 
     /// Opens the data file of a version. `None` when it is not that version any more.
-    async fn open_version(&self, row: Row) -> Result<Option<File>, StoreError> {
-        let (files, name) = (self.files.clone(), row.file.clone());
-        match spawn_blocking(move || files.read(&name)).await? {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.index.find(&row.key).await? {
-                Some(now) if now.file == row.file => Err(error.into()),
-                _ => Ok(None),
-            },
-            Err(error) => Err(error.into()),
+    async fn open_version(&self, mut row: Row) -> Result<Option<File>, StoreError> {
+        loop {
+            let (files, name) = (self.files.clone(), row.file.clone());
+            let error = match spawn_blocking(move || files.read(&name)).await? {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) => error,
+            };
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error.into());
+            }
+            match self.index.find(&row.key).await? {
+                Some(now) if now.file == row.file => return Err(error.into()),
+                // The same bytes were posted once more: the same version, in a file of its own.
+                Some(now) if now.etag == row.etag => row = now,
+                _ => return Ok(None),
+            }
         }
     }
 

@@ -290,6 +290,21 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_posted_again_while_they_are_opened_are_still_that_version() {
+    let mut rig = Rig::new().await;
+    rig.posted(rig.terms(), b"the same").await;
+    let seen = rig.bucket.index.find(&rig.terms().key).await.unwrap().unwrap();
+
+    rig.posted(rig.terms(), b"the same").await;
+    assert_eq!(rig.data_files(), 1, "the file that was seen is gone");
+    let opened = rig.bucket.open_version(seen.clone()).await.unwrap();
+    assert_eq!(io::read_to_string(opened.unwrap()).unwrap(), "the same");
+
+    rig.posted(rig.terms(), b"others").await;
+    assert!(rig.bucket.open_version(seen).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_folder_is_one_buckets_at_a_time() {
     let rig = Rig::new().await;
     let (events, _taken) = mpsc::channel(1);
