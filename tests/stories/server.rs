@@ -3,9 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 /// All scopes of the first org.
@@ -63,6 +66,22 @@ impl Place {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
+    }
+
+    /// Waits until no object lies in staging.
+    pub async fn staging_is_empty(&self) {
+        let index = SqliteConnectOptions::new().filename(self.data().join("bucket/index.db")).read_only(true);
+        let mut index = index.connect().await.unwrap();
+        let query = "select count(*) from objects where key like 'staging/%'";
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let staged: i64 = sqlx::query_scalar(query).fetch_one(&mut index).await.unwrap();
+            if staged == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{staged} objects are left in staging");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 
     pub fn up(self) -> Server {
@@ -160,7 +179,7 @@ impl Server {
             if answer["files"][0]["count"] == files {
                 return answer["files"][0].clone();
             }
-            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("the report never counted {files} files: {:?}", self.get("/api/files/report").await);
     }
