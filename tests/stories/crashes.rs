@@ -1,8 +1,11 @@
 //! The process dies, and nothing is lost or done twice.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use walkdir::WalkDir;
 
 use crate::ingest::{folder_of, summary_in};
 use crate::server::{Place, Server, post_form};
@@ -26,11 +29,27 @@ fn ingest_until(server: &Server, folder: &str, files: usize) -> std::process::Ch
     ingest
 }
 
+/// Name and hash of every file below a folder, as the API would show them, in no order.
+fn files_below(folder: &Path) -> Vec<(String, String)> {
+    let entries = WalkDir::new(folder).into_iter().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    let named = files.map(|entry| {
+        let name = entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+        (name, format!("sha256-{}", hex::encode(Sha256::digest(std::fs::read(entry.path()).unwrap()))))
+    });
+    named.collect()
+}
+
+fn sorted(mut files: Vec<(String, String)>) -> Vec<(String, String)> {
+    files.sort();
+    files
+}
+
 #[tokio::test]
 async fn kill_9_in_the_middle_of_500_files_loses_and_doubles_nothing() {
     let mut place = Place::new(PATIENT);
-    let (folder, bytes) = folder_of(&place, 500);
-    let folder = folder.to_str().unwrap().to_owned();
+    let (source, bytes) = folder_of(&place, 500);
+    let folder = source.to_str().unwrap().to_owned();
     for files in [40, 150] {
         let server = place.up();
         let mut ingest = ingest_until(&server, &folder, files);
@@ -45,7 +64,11 @@ async fn kill_9_in_the_middle_of_500_files_loses_and_doubles_nothing() {
     assert_eq!((&summary["files"], &summary["failures"]), (&json!(500), &json!([])), "{summary}");
     let report = server.report_of(500).await;
     assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(450)));
+    assert_eq!(sorted(server.files().await), sorted(files_below(&source)));
     server.place().staging_is_empty().await;
+    // What was put on again meanwhile has added nothing.
+    assert_eq!(server.report_of(500).await["sizeBytes"], json!(bytes));
+    assert_eq!(server.get("/api/files").await.1["count"], 500);
 }
 
 #[tokio::test]

@@ -171,6 +171,20 @@ impl Server {
         self.settled(&upload).await
     }
 
+    /// Name and hash of every file, in no order.
+    pub async fn files(&self) -> Vec<(String, String)> {
+        let (mut files, mut after) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = self.get(&format!("/api/files?perPage=100{after}")).await;
+            assert_eq!(status, 200, "{page}");
+            let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
+            let entries = page["files"].as_array().unwrap();
+            files.extend(entries.iter().map(|entry| (text(entry, "filename"), text(entry, "hash"))));
+            let Some(next) = page["next"].as_str() else { return files };
+            after = format!("&after={next}");
+        }
+    }
+
     /// The report once it counts so many files.
     pub async fn report_of(&self, files: i64) -> Value {
         for _ in 0..600 {
