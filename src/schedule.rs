@@ -48,8 +48,11 @@ impl Schedule {
     }
 }
 
+/// A job as of a time.
+type Made = fn(Timestamp) -> NewJob;
+
 /// The jobs that can be scheduled, by kind.
-const SCHEDULABLE: &[(&str, fn(Timestamp) -> NewJob)] = &[
+const SCHEDULABLE: &[(&str, Made)] = &[
     (PollArrivals::KIND, |now| NewJob::of(&PollArrivals {}, Lane::Interactive, now)),
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
