@@ -153,6 +153,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn late_bytes_for_a_cancelled_upload_are_removed() {
+        let world = World::new().await;
+        let upload = world.issued().await;
+        assert!(uploads::cancel(&world.ctx.db, upload.id, world.ctx.now()).await.unwrap());
+
+        world.bucket.land(&upload.object_key, b"late");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        assert_eq!(world.upload(upload.id).await.status, Status::Cancelled);
+        assert_eq!((world.staged_keys(), world.blob_keys()), (Vec::new(), Vec::new()));
+        assert_eq!(world.report().await.files, 0);
+    }
+
+    #[tokio::test]
     async fn late_bytes_revive_an_expired_upload() {
         let world = World::new().await;
         let upload = world.issued().await;

@@ -3,10 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt as _;
 use longshore_jobs::job::{Context, Pool};
 use longshore_jobs::ledger::{Db, LedgerError, dead_letters};
 use longshore_jobs::model::policy::Credentials;
@@ -20,10 +18,11 @@ use url::Url;
 
 use crate::bucket::local::{self, LocalBucket};
 use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
-use crate::folder::{self, DataFolder, FolderError};
+use crate::folder::{self, DataFolder, FolderError, Lock};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
 use crate::inbox::{Inbox, LocalInbox};
+use crate::listen::{self, Bounds};
 use crate::queue::engine::{Engine, EngineError};
 use crate::queue::sql::SqlQueue;
 use crate::queue::workers::{Pulse, Workers};
@@ -62,7 +61,8 @@ pub(crate) struct App {
     listener: Option<TcpListener>,
     metrics_listener: Option<TcpListener>,
     metrics: PrometheusHandle,
-    folder: DataFolder,
+    /// Ours as long as we serve.
+    _held: (DataFolder, Lock),
     url: String,
 }
 
@@ -103,7 +103,11 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
     let DatabaseEngine::Sqlite(path) = &config.database;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for folder in [&config.data_dir, folder] {
-        folder::make(folder).map_err(|source| FolderError::Refused { path: folder.to_owned(), source })?;
+        folder::make(folder).map_err(|source| FolderError::Refused {
+            what: "the folder",
+            path: folder.to_owned(),
+            source,
+        })?;
     }
     Ok(Db::open_sqlite(path).await?)
 }
@@ -113,9 +117,11 @@ impl App {
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
         let folder = DataFolder::claim(&config.data_dir)?;
         let db = open_ledger(&config).await?;
-        let listener = if roles.intake { Some(listen(config.listen).await?) } else { None };
+        let DatabaseEngine::Sqlite(ledger) = &config.database;
+        let ledger = Lock::beside("the ledger", ledger)?;
+        let listener = if roles.intake { Some(bind(config.listen).await?) } else { None };
         let metrics_listener = match config.metrics_listen {
-            Some(address) => Some(listen(address).await?),
+            Some(address) => Some(bind(address).await?),
             None => None,
         };
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
@@ -125,7 +131,7 @@ impl App {
         let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
         let QueueEngine::Database = config.queue;
         let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
-        // The data folder is ours, so whoever holds a lease is dead.
+        // The data folder and the ledger are ours, so whoever holds a lease is dead.
         queue.void_leases().await?;
         let ctx = Context {
             db,
@@ -134,8 +140,24 @@ impl App {
             clock,
             limits: config.limits,
         };
+        // Before anybody is told the address: from now on a client may connect, and is answered once we run.
+        if listener.is_some() {
+            folder.announce(&url)?;
+        }
         let engine = Arc::new(queue);
-        Ok(Self { ctx, config, roles, engine, bucket, events, listener, metrics_listener, metrics, folder, url })
+        Ok(Self {
+            _held: (folder, ledger),
+            ctx,
+            config,
+            roles,
+            engine,
+            bucket,
+            events,
+            listener,
+            metrics_listener,
+            metrics,
+            url,
+        })
     }
 
     /// Where it is reached; no slash at its end.
@@ -150,7 +172,7 @@ impl App {
 
     /// Serves until `stop`, then ends in good order: no new requests, no new ticks, then the jobs, then the ledger.
     pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
-        let limit = self.config.shutdown_limit;
+        let bounds = Bounds::new(self.config.max_connections, self.config.shutdown_limit);
         let workers = self.start_workers().await;
         let mut doors = Vec::new();
         if self.roles.schedule {
@@ -161,7 +183,7 @@ impl App {
         let http = http(&self.ctx, &self.config, self.metrics, checks, vec![queue_reading(&self.ctx, &self.engine)]);
         if let Some(listener) = self.metrics_listener {
             let routes = http::metrics_router(Arc::clone(&http));
-            doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
+            doors.push(tokio::spawn(listen::serve(listener, routes, bounds, stop.clone())));
         }
         if let Some(listener) = self.listener {
             let inbox: Arc<dyn Inbox> = Arc::new(LocalInbox::new(self.events));
@@ -171,14 +193,13 @@ impl App {
             });
             let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
             let routes = http::router(http, beside);
-            doors.push(tokio::spawn(serve(listener, routes, stop.clone(), limit)));
-            self.folder.announce(&self.url)?;
+            doors.push(tokio::spawn(listen::serve(listener, routes, bounds, stop.clone())));
         }
         stop.cancelled().await;
         for door in doors {
             finish(door).await;
         }
-        workers.shutdown(limit).await;
+        workers.shutdown(self.config.shutdown_limit).await;
         self.bucket.close().await;
         self.ctx.db.close().await;
         tracing::info!("stopped");
@@ -191,7 +212,7 @@ impl App {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
@@ -247,27 +268,6 @@ fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
             Ok(())
         })
     })
-}
-
-/// Answers until `stop`, and then those who are being answered, for as long as the limit.
-async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken, limit: Duration) {
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let stopped = stop.clone();
-    let answering = axum::serve(listener, routes).with_graceful_shutdown(async move { stopped.cancelled().await });
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        ended = answering => if let Err(error) = ended {
-            tracing::error!(%error, "the listener failed");
-        },
-        () = overdue => tracing::warn!("some requests were cut off"),
-    }
 }
 
 async fn finish(door: JoinHandle<()>) {

@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// Where the metrics are served too; `None` for nowhere else.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// How many connections each address takes at once.
+    pub(crate) max_connections: usize,
     /// As configured; see [`Config::public_url`].
     pub(crate) public_url: Option<Url>,
     /// A first token with all scopes.
@@ -164,6 +166,7 @@ impl Config {
     /// For a server of a run's own: on a free port of this machine, reached there and nowhere else.
     pub(crate) fn on_free_port(mut self) -> Self {
         self.listen = ([127, 0, 0, 1], 0).into();
+        self.metrics_listen = None;
         self.public_url = None;
         self
     }
@@ -174,6 +177,18 @@ impl Config {
         self.database = DatabaseEngine::Sqlite(folder.join("longshore.db"));
         self.bucket = BucketEngine::Folder(folder.join("bucket"));
         self
+    }
+
+    /// Folders and files that hold what this program keeps, credentials among it. Not all of them need to be there.
+    pub(crate) fn own_places(&self) -> Vec<PathBuf> {
+        let (DatabaseEngine::Sqlite(ledger), BucketEngine::Folder(bucket)) = (&self.database, &self.bucket);
+        let beside = |ending: &str| {
+            let mut name = ledger.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let ledger = ["", "-wal", "-shm", "-journal", ".lock"].map(beside);
+        [self.data_dir.clone(), bucket.clone()].into_iter().chain(ledger).collect()
     }
 
     fn read(layers: &mut Layers) -> Self {
@@ -189,6 +204,7 @@ impl Config {
             inbox: layers.read("inbox_url", InboxEngine::parse),
             listen: layers.read("listen", units::address),
             metrics_listen: layers.read("metrics_listen", |text| units::optional(text, units::address)),
+            max_connections: layers.read("max_connections", units::connections),
             public_url: layers.read("public_url", |text| units::optional(text, units::public_url)),
             bootstrap_token: layers.read("bootstrap_token", |text| units::optional(text, token)),
             log: read_log(layers),
@@ -398,8 +414,19 @@ mod tests {
         let shown = format!("{config:?}{}", config.effective);
         assert!(!shown.contains(secret), "{shown}");
         assert!(shown.contains("(hidden)") && shown.contains("access_key_id = \"id\""), "{shown}");
-        let broken = load(&format!("bootstrap_token = \"{secret}\""), &[], &[]).unwrap_err();
-        assert!(!broken.to_string().contains(secret), "{broken}");
+        let unclosed = format!("listen = \"127.0.0.1:1\"\nbootstrap_token = \"lsk_a_{secret}\n");
+        let url = format!("queue_url = \"redis://me:{secret}@queue\"");
+        let public = format!("public_url = \"http://:{secret}@here\"");
+        for file in [format!("bootstrap_token = \"{secret}\""), unclosed, url, public] {
+            let broken = load(&file, &[], &[]).unwrap_err().to_string();
+            assert!(!broken.contains(secret), "{broken}");
+        }
+    }
+
+    #[test]
+    fn broken_toml_is_told_by_its_line() {
+        let error = load("listen = \"127.0.0.1:1\"\ndata_dir = \"x\n", &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("longshore.toml is not TOML (line 2: "), "{error}");
     }
 
     #[test]
@@ -407,6 +434,14 @@ mod tests {
         let config = load("[pools]\nverify = 3\n", &[], &[("data_dir", "elsewhere")]).unwrap();
         let again = load(&config.effective.to_string(), &[], &[]).unwrap();
         assert_eq!(config.effective.settings(), again.effective.settings());
+    }
+
+    #[test]
+    fn a_server_of_a_runs_own_takes_no_address_of_anothers() {
+        let flags = [("metrics_listen", "127.0.0.1:9000"), ("public_url", "http://elsewhere")];
+        let config = load("", &[], &flags).unwrap().on_free_port();
+        assert_eq!((config.listen.port(), config.metrics_listen), (0, None));
+        assert_eq!(config.public_url(([127, 0, 0, 1], 7).into()), "http://127.0.0.1:7");
     }
 
     #[test]

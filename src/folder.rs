@@ -1,4 +1,5 @@
-//! The data folder: one serving process at a time, and a note for others where that one is reached.
+//! The data folder: one serving process at a time, and a note for others where that one is reached. What lies elsewhere, a
+//! ledger or a bucket, has a lock of its own.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -8,13 +9,21 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 const LOCK: &str = "longshore.lock";
+/// The lock of a bucket's folder.
+pub(crate) const BUCKET_LOCK: &str = "longshore-bucket.lock";
+/// What a refusal calls it.
+const THE_FOLDER: &str = "the data folder";
 const SERVING: &str = "serving.json";
 
 /// A data folder that is ours until this is dropped, or the process ends however it may.
 pub(crate) struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
+
+/// A lock file that is ours until this is dropped or released, or the process ends however it may.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
 
 /// Who serves from a data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +45,20 @@ pub(crate) enum FolderError {
         /// Who, as far as it said.
         by: Option<Serving>,
     },
+    /// Another process has what lies there open.
+    #[error("{what} {} is in use by another process", path.display())]
+    Taken {
+        /// What, with its article.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
     /// The file system refused.
-    #[error("the data folder {} cannot be used", path.display())]
+    #[error("{what} {} cannot be used", path.display())]
     Refused {
-        /// The folder.
+        /// What, with its article.
+        what: &'static str,
+        /// Where.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -50,23 +69,24 @@ pub(crate) enum FolderError {
 impl DataFolder {
     /// Makes the folder (mode 0700) if it is not there and takes it for this process.
     pub(crate) fn claim(path: &Path) -> Result<Self, FolderError> {
-        let refused = |source| FolderError::Refused { path: path.to_owned(), source };
+        let refused = |source| FolderError::Refused { what: THE_FOLDER, path: path.to_owned(), source };
         make(path).map_err(refused)?;
-        let lock = open_lock(path).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(FolderError::InUse { path: path.to_owned(), by: read_serving(path) });
-            }
-            Err(TryLockError::Error(error)) => return Err(refused(error)),
-        }
+        let lock = Lock::take((THE_FOLDER, path), &path.join(LOCK)).map_err(|error| match error {
+            FolderError::Taken { path, .. } => FolderError::InUse { by: read_serving(&path), path },
+            error => error,
+        })?;
         let folder = Self { path: path.to_owned(), _lock: lock };
         folder.clear_serving().map_err(refused)?;
         Ok(folder)
     }
 
     /// Tells others where this process is reached.
-    pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
+    pub(crate) fn announce(&self, url: &str) -> Result<(), FolderError> {
+        let refused = |source| FolderError::Refused { what: THE_FOLDER, path: self.path.clone(), source };
+        self.note(url).map_err(refused)
+    }
+
+    fn note(&self, url: &str) -> io::Result<()> {
         let serving = Serving { url: url.to_owned(), pid: std::process::id() };
         let text = serde_json::to_string(&serving).map_err(io::Error::other)?;
         let draft = self.path.join("serving.json.new");
@@ -90,16 +110,48 @@ impl Drop for DataFolder {
     }
 }
 
+impl Lock {
+    /// Takes the lock that stands for something, or says that somebody else has it.
+    pub(crate) fn take((what, path): (&'static str, &Path), lock: &Path) -> Result<Self, FolderError> {
+        let refused = |source| FolderError::Refused { what, path: path.to_owned(), source };
+        let lock = open_lock(lock).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(TryLockError::WouldBlock) => Err(FolderError::Taken { what, path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
+
+    /// Takes the lock that lies beside a file, wherever links to it lead.
+    pub(crate) fn beside(what: &'static str, path: &Path) -> Result<Self, FolderError> {
+        let mut lock = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
+        lock.push(".lock");
+        Self::take((what, path), Path::new(&lock))
+    }
+
+    /// Lets others have it although this lives on.
+    pub(crate) fn release(&self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "a lock could not be released");
+        }
+    }
+}
+
 /// Who serves from the folder now; `None` when nobody does.
 pub(crate) fn serving(path: &Path) -> io::Result<Option<Serving>> {
     if !path.join(LOCK).exists() {
         return Ok(None);
     }
-    match open_lock(path)?.try_lock() {
+    match open_lock(&path.join(LOCK))?.try_lock() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(read_serving(path)),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether some longshore keeps its data or a bucket in this folder, be it ours or another's.
+pub(crate) fn is_kept_by_longshore(path: &Path) -> bool {
+    [LOCK, BUCKET_LOCK].iter().any(|lock| path.join(lock).is_file())
 }
 
 /// Makes the folder, readable by its owner alone.
@@ -108,7 +160,7 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join(LOCK))
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
 fn read_serving(path: &Path) -> Option<Serving> {
@@ -135,5 +187,21 @@ mod tests {
         drop(first);
         assert_eq!(serving(&path).unwrap(), None);
         DataFolder::claim(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_lies_elsewhere_belongs_to_one_process_whatever_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("ledger.db"), folder.path().join("link.db"));
+        fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+
+        let first = Lock::beside("the ledger", &path).unwrap();
+        let refused = Lock::beside("the ledger", &link).unwrap_err();
+        assert_eq!(refused.to_string(), format!("the ledger {} is in use by another process", link.display()));
+
+        first.release();
+        Lock::beside("the ledger", &link).unwrap();
     }
 }

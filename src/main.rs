@@ -14,6 +14,7 @@ mod first_key;
 mod folder;
 mod http;
 mod inbox;
+mod listen;
 mod metrics;
 mod notices;
 mod queue;

@@ -2,8 +2,7 @@
 //!
 //! Data files hold the bytes and an SQLite index says which object is which file ([`files`], [`index`]). Copies
 //! share a data file, so copying 5 GB costs a row. Names on the disk never come from a key. [`router`] is the HTTP
-//! side: form posts and presigned reads. The folder belongs to one process at a time, which whoever opens it sees
-//! to.
+//! side: form posts and presigned reads. The folder belongs to one process at a time: whoever opens it takes its lock.
 //!
 //! ETags are derived from the content: identical bytes posted twice are the same version, as on S3.
 
@@ -43,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use url::Url;
 
+use crate::folder::{BUCKET_LOCK, FolderError, Lock};
 use fault::Fault;
 use files::{Files, Incoming, Written};
 use index::{Copied, Index, Row};
@@ -89,6 +89,7 @@ pub(crate) struct LocalBucket {
     files: Files,
     index: Index,
     events: mpsc::Sender<String>,
+    lock: Lock,
 }
 
 /// The folder could not be opened as a bucket.
@@ -97,6 +98,9 @@ pub(crate) enum OpenError {
     /// A file or folder could not be made or read.
     #[error("open the bucket's folder")]
     Folder(#[from] io::Error),
+    /// Another process has it.
+    #[error(transparent)]
+    Lock(#[from] FolderError),
     /// The index could not be opened.
     #[error("open the bucket's index")]
     Index(#[from] LedgerError),
@@ -133,6 +137,7 @@ impl LocalBucket {
     /// Opens a folder as a bucket, made if it is not there. A notice of every object that is posted goes to `events`.
     pub(crate) async fn open(dir: &Path, options: Options, events: mpsc::Sender<String>) -> Result<Self, OpenError> {
         files::make_folder(dir)?;
+        let lock = Lock::take(("the bucket's folder", dir), &dir.join(BUCKET_LOCK))?;
         let index = Index::open(&dir.join("index.db")).await?;
         let (folder, given, opening) = (dir.to_owned(), options.credentials, index.opening());
         let opened = spawn_blocking(move || {
@@ -142,12 +147,13 @@ impl LocalBucket {
         let (files, credentials) = opened.await.map_err(io::Error::other)??;
         tokio::spawn(sweep::sweep_and_log(files.clone(), index.clone()));
         let Options { name, region, public_url, clock, patience, .. } = options;
-        Ok(Self { name, region, public_url, credentials, clock, patience, files, index, events })
+        Ok(Self { name, region, public_url, credentials, clock, patience, files, index, events, lock })
     }
 
-    /// Finishes what is being written and closes the index.
+    /// Finishes what is being written, closes the index and lets the folder go.
     pub(crate) async fn close(&self) {
         self.index.close().await;
+        self.lock.release();
     }
 
     fn signer(&self) -> Signer<'_> {
@@ -172,15 +178,22 @@ impl LocalBucket {
     }
 
     /// Opens the data file of a version. `None` when it is not that version any more.
-    async fn open_version(&self, row: Row) -> Result<Option<File>, StoreError> {
-        let (files, name) = (self.files.clone(), row.file.clone());
-        match spawn_blocking(move || files.read(&name)).await? {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.index.find(&row.key).await? {
-                Some(now) if now.file == row.file => Err(error.into()),
-                _ => Ok(None),
-            },
-            Err(error) => Err(error.into()),
+    async fn open_version(&self, mut row: Row) -> Result<Option<File>, StoreError> {
+        loop {
+            let (files, name) = (self.files.clone(), row.file.clone());
+            let error = match spawn_blocking(move || files.read(&name)).await? {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) => error,
+            };
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error.into());
+            }
+            match self.index.find(&row.key).await? {
+                Some(now) if now.file == row.file => return Err(error.into()),
+                // The same bytes were posted once more: the same version, in a file of its own.
+                Some(now) if now.etag == row.etag => row = now,
+                _ => return Ok(None),
+            }
         }
     }
 

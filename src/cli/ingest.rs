@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::output::remark;
-use super::serve::cannot_start;
+use super::serve::{cannot_start, make_first_key};
 use super::{Failure, open_ledger, say};
 use crate::app::{App, Roles};
 use crate::client::Api;
@@ -64,7 +64,8 @@ pub(super) async fn run(config: Config, args: IngestArgs) -> Result<(), Failure>
     let served = resolve_server(&config, &args).await?;
     let progress = if args.json { Progress::for_machines() } else { Progress::for_people() };
     let options = IngestOptions { paths: args.paths, target, concurrency: args.concurrency };
-    let summary = ingest::run(served.api, options, progress, stopped_by_signal()).await;
+    let run = (served.api, options);
+    let summary = ingest::run_without(config.own_places(), run, progress, stopped_by_signal()).await;
     if let Some(end) = served.end {
         end.await;
     }
@@ -139,8 +140,13 @@ async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServe
 /// Everything in this process, on a free port, until the run is over.
 async fn bring_up(config: Config) -> Result<OwnServer, Failure> {
     let config = config.on_free_port();
+    let bootstrap = config.bootstrap_token.clone();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
     let app = App::open(config, Roles::all(), metrics).await.map_err(|error| cannot_start(&error))?;
+    if bootstrap.is_some() {
+        // Whoever comes with that token would be a stranger to a fresh ledger.
+        make_first_key(&app, bootstrap).await?;
+    }
     let (url, db, stop) = (app.url().to_owned(), app.context().db.clone(), CancellationToken::new());
     let serving = tokio::spawn(app.run(stop.clone()));
     let end = async move {

@@ -10,7 +10,7 @@ use longshore_jobs::outside::SystemClock;
 use uuid::Uuid;
 
 use super::output::Columns;
-use super::{Failure, open_ledger, say};
+use super::{Failure, existing_ledger, say};
 use crate::config::Config;
 use crate::queue::sql::SqlQueue;
 
@@ -60,7 +60,7 @@ pub(super) struct Selection {
 }
 
 pub(super) async fn run(config: Config, command: JobsCommand) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = existing_ledger(&config).await?;
     let ended = match command {
         JobsCommand::List { filter, limit } => list(&db, &filter, limit).await,
         JobsCommand::Explain { id } => explain(&db, id).await,

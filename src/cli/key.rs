@@ -9,7 +9,7 @@ use longshore_jobs::model::org::{ApiKey, Scopes, Token};
 use uuid::Uuid;
 
 use super::output::{Columns, remark};
-use super::{Failure, open_ledger, org, say};
+use super::{Failure, existing_ledger, open_ledger, org, say};
 use crate::config::{Config, parse_duration};
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +49,10 @@ pub(super) struct CreateArgs {
 }
 
 pub(super) async fn run(config: Config, command: KeyCommand) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = match command {
+        KeyCommand::Create(_) => open_ledger(&config).await?,
+        _ => existing_ledger(&config).await?,
+    };
     let ended = match command {
         KeyCommand::Create(args) => create(&db, args).await,
         KeyCommand::List { org } => list(&db, org.as_deref()).await,

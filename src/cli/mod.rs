@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Config;
 use crate::telemetry::{self, Talk};
 pub(crate) use failure::Failure;
-pub(crate) use ledger::open_ledger;
+pub(crate) use ledger::{existing_ledger, open_ledger};
 pub(crate) use output::say;
 
 /// Takes in uploads at high volume: signs, verifies, deduplicates, reports.

@@ -6,7 +6,7 @@ use longshore_jobs::model::Timestamp;
 use longshore_jobs::model::org::Org;
 
 use super::output::{Columns, remark};
-use super::{Failure, open_ledger, say};
+use super::{Failure, existing_ledger, open_ledger, say};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -21,7 +21,10 @@ pub(super) enum OrgCommand {
 }
 
 pub(super) async fn run(config: Config, command: OrgCommand) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = match command {
+        OrgCommand::Create { .. } => open_ledger(&config).await?,
+        _ => existing_ledger(&config).await?,
+    };
     let ended = match command {
         OrgCommand::Create { name } => create(&db, name).await,
         OrgCommand::List => list(&db).await,

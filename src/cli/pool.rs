@@ -8,7 +8,7 @@ use longshore_jobs::ledger::{Db, pools};
 use longshore_jobs::model::Timestamp;
 
 use super::output::Columns;
-use super::{Failure, open_ledger, say};
+use super::{Failure, existing_ledger, open_ledger, say};
 use crate::config::Config;
 use crate::queue::pauses::Pauses;
 
@@ -29,7 +29,10 @@ pub(super) enum PoolCommand {
 }
 
 pub(super) async fn run(config: Config, command: PoolCommand) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = match command {
+        PoolCommand::Pause { .. } => open_ledger(&config).await?,
+        _ => existing_ledger(&config).await?,
+    };
     let ended = match command {
         PoolCommand::List => list(&db, &config).await,
         PoolCommand::Pause { pool } => set_paused(&db, pool, true).await,

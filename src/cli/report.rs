@@ -7,7 +7,7 @@ use longshore_jobs::model::org::Org;
 use longshore_jobs::model::report::{Delta, megabytes};
 
 use super::output::{Columns, remark};
-use super::{Failure, open_ledger, say};
+use super::{Failure, existing_ledger, say};
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) async fn run(config: Config, args: ReportArgs) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = existing_ledger(&config).await?;
     let shown = show(&db, &args).await;
     db.close().await;
     shown

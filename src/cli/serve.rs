@@ -6,46 +6,86 @@ use longshore_jobs::model::org::Token;
 
 use super::{Failure, say};
 use crate::app::{App, Roles, StartError};
+use crate::bucket::local::OpenError;
 use crate::config::Config;
+use crate::first_key::{self, FIRST_ORG};
 use crate::folder::FolderError;
-use crate::{first_key, metrics, shutdown};
+use crate::{metrics, shutdown};
 
 pub(super) async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     let bootstrap = config.bootstrap_token.clone();
     let intake = roles.intake;
+    let is_here_alone = config.listen.ip().is_unspecified() && config.public_url.is_none();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
     let app = App::open(config, roles, metrics).await.map_err(|error| cannot_start(&error))?;
-    let ctx = app.context();
-    let token = first_key::make(&ctx.db, bootstrap.clone(), ctx.now()).await.map_err(|error| {
-        Failure::new("the first key was not made")
-            .because(&error)
-            .hint("check bootstrap_token, or `longshore key list`")
-    })?;
+    let token = make_first_key(&app, bootstrap.clone()).await?;
     let stop = shutdown::on_signal().map_err(|error| Failure::new("signals cannot be listened for").because(&error))?;
     if intake {
         // A configured token is known to whoever configured it.
-        say(banner(app.url(), token.filter(|_| bootstrap.is_none()).as_ref()));
+        let token = bootstrap.is_none().then(|| token_line(token.as_ref()));
+        say(banner(app.url(), &[token, is_here_alone.then(reach_line)]));
     }
     app.run(stop).await.map_err(|error| Failure::new("serving failed").because(&error))
+}
+
+/// Makes the first key, or the configured one, where it is not there.
+pub(super) async fn make_first_key(app: &App, bootstrap: Option<Token>) -> Result<Option<Token>, Failure> {
+    let ctx = app.context();
+    first_key::make(&ctx.db, bootstrap, ctx.now()).await.map_err(|error| {
+        Failure::new("the first key was not made")
+            .because(&error)
+            .hint("check bootstrap_token, or `longshore key list`")
+    })
 }
 
 /// The failure of a start, with what to do about it.
 pub(super) fn cannot_start(error: &StartError) -> Failure {
     let hint = match error {
         StartError::Folder(FolderError::InUse { .. }) => "use that server, stop it, or name another --data-dir",
+        StartError::Folder(FolderError::Taken { .. }) | StartError::Bucket(OpenError::Lock(_)) => {
+            "stop the process that uses it, or name another place: database_url, bucket_url"
+        }
         StartError::Listen { .. } => "name another address: --listen 127.0.0.1:0 takes a free port",
         _ => "`longshore config` shows the configuration in effect",
     };
     Failure::new("longshore cannot start").because(error).hint(hint)
 }
 
-fn banner(url: &str, token: Option<&Token>) -> String {
+fn banner(url: &str, remarks: &[Option<String>]) -> String {
     let mut text = format!(
         "longshore {}\n\n  upload page  {url}/\n  API          {url}/api\n  metrics      {url}/metrics\n  health       {url}/readyz\n",
         env!("CARGO_PKG_VERSION")
     );
-    if let Some(token) = token {
-        write!(text, "\n  API token, shown this once: {token}\n").expect("a string takes text");
+    for remark in remarks.iter().flatten() {
+        write!(text, "\n  {remark}\n").expect("a string takes text");
     }
     text + "\n"
+}
+
+fn token_line(made: Option<&Token>) -> String {
+    match made {
+        Some(token) => format!("API token, shown this once: {token}"),
+        None => format!("API token: made earlier; `longshore key create --org {FIRST_ORG}` makes another"),
+    }
+}
+
+fn reach_line() -> String {
+    "Warning: it listens on every address, but the URLs that it hands out lead to this machine alone: clients elsewhere\n  \
+     need public_url (--public-url http://NAME:PORT)."
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_tells_of_a_token_whether_it_was_made_now_or_earlier() {
+        let token = Token::random();
+        assert!(token_line(Some(&token)).ends_with(&token.to_string()));
+
+        let shown = banner("http://here", &[Some(token_line(None)), None, Some(reach_line())]);
+        assert!(shown.contains("\n  API token: made earlier; `longshore key create --org default` makes another\n"));
+        assert!(shown.contains("http://here/api\n") && shown.contains("public_url"), "{shown}");
+    }
 }

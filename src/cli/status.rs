@@ -8,7 +8,7 @@ use longshore_jobs::ledger::{Db, LedgerError, uploads};
 use longshore_jobs::model::{Status, Upload};
 use uuid::Uuid;
 
-use super::{Failure, open_ledger, say};
+use super::{Failure, existing_ledger, say};
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), Failure> {
-    let db = open_ledger(&config).await?;
+    let db = existing_ledger(&config).await?;
     let told = tell(&db, args.id).await;
     db.close().await;
     let Some(text) = told? else {

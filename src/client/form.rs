@@ -15,7 +15,7 @@ use reqwest::{Body, Client, RequestBuilder, Response, Url};
 use tokio::io::AsyncReadExt as _;
 
 use super::api::PolicyForm;
-use super::transport::{ApiError, LocalFault, Transport};
+use super::transport::{ATTEMPTS, ApiError, LocalFault, Transport, backoff};
 
 const CHUNK: usize = 512 * 1024;
 /// Time for an answer even when no bytes have to travel.
@@ -69,16 +69,37 @@ pub(crate) async fn post(
         .map_err(|_| ApiError::Strange { url: form.url.clone(), what: "the policy's URL is none".to_owned() })?;
     let envelope = Envelope::around(form);
     let limit = PATIENCE + Duration::from_secs(content.size() / SLOWEST);
-    let answer = transport
-        .send(&url, |client| {
+    let mut attempt = 1;
+    loop {
+        let answer = transport.send(&url, |client| {
             sent(Sent::Again);
             Ok(envelope.request(client, &url, content, sent.clone())?.timeout(limit))
-        })
-        .await?;
-    if answer.status().is_success() {
-        return Ok(());
+        });
+        let answer = answer.await.map_err(of_this_form)?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        match refusal(answer).await {
+            error if is_silence(&error) && attempt < ATTEMPTS => tokio::time::sleep(backoff(attempt)).await,
+            error => return Err(error),
+        }
+        attempt += 1;
     }
-    Err(refusal(answer).await)
+}
+
+/// A server that answers others may still not get these bytes in time; one that takes no connection answers nobody.
+fn of_this_form(error: ApiError) -> ApiError {
+    match error {
+        ApiError::Unreachable { url, source } if source.is_timeout() && !source.is_connect() => {
+            ApiError::TooSlow { url }
+        }
+        error => error,
+    }
+}
+
+/// Whether the bucket gave up because nothing came for a while, which says nothing about the form.
+fn is_silence(error: &ApiError) -> bool {
+    matches!(error, ApiError::FormRefused { status: 400, code, .. } if code == "RequestTimeout")
 }
 
 /// What stands before and behind the file's bytes.
@@ -161,4 +182,22 @@ async fn refusal(answer: Response) -> ApiError {
     };
     let message = element("Message").unwrap_or_else(|| "no reason given".to_owned());
     ApiError::FormRefused { status, code: element("Code").unwrap_or_default(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_form_that_is_not_taken_in_time_is_the_matter_of_one_file() {
+        crate::client::choose_cryptography();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let asked = Client::builder().no_proxy().tls_certs_only([]).build().unwrap().post(&url);
+        let source = asked.timeout(Duration::from_millis(1)).send().await.unwrap_err();
+
+        let error = of_this_form(ApiError::Unreachable { url, source });
+
+        assert!(matches!(error, ApiError::TooSlow { .. }) && !error.is_about_everything(), "{error:?}");
+    }
 }

@@ -41,10 +41,23 @@ pub(crate) struct IngestOptions {
 /// Uploads everything below the paths and tells how it went. Once `stop` is cancelled, what is on its way is dropped: the
 /// next run finds it again.
 pub(crate) async fn run(api: Api, options: IngestOptions, progress: Progress, stop: CancellationToken) -> Summary {
+    run_without(Vec::new(), (api, options), progress, stop).await
+}
+
+/// As [`run`], but what longshore itself keeps, the `own` folders and files, is left out.
+pub(crate) async fn run_without(
+    own: Vec<PathBuf>,
+    (api, options): (Api, IngestOptions),
+    progress: Progress,
+    stop: CancellationToken,
+) -> Summary {
     let started = Instant::now();
     let mut summary = Summary::default();
-    let found = match find(options.paths.clone()).await {
-        Ok(walked) => summary.of_walk(walked),
+    let found = match find(options.paths.clone(), own).await {
+        Ok(walked) => {
+            walked.left_out.iter().for_each(|path| progress.left_out(path));
+            summary.of_walk(walked)
+        }
         Err(error) => {
             summary.broken_off = Some(error.to_string());
             Vec::new()
@@ -61,8 +74,8 @@ pub(crate) async fn run(api: Api, options: IngestOptions, progress: Progress, st
     summary
 }
 
-async fn find(paths: Vec<PathBuf>) -> Result<Walked, JoinError> {
-    tokio::task::spawn_blocking(move || walk::walk(&paths)).await
+async fn find(paths: Vec<PathBuf>, own: Vec<PathBuf>) -> Result<Walked, JoinError> {
+    tokio::task::spawn_blocking(move || walk::walk(&paths, &own)).await
 }
 
 /// Runs the files through, and returns when the newest of those that moved did so, by the server's clock.

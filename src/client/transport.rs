@@ -14,7 +14,7 @@ use http::header::RETRY_AFTER;
 use reqwest::{Client, RequestBuilder, Response, Url};
 
 /// How often a request is sent before its failure stands: about 12 seconds of trying.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The most that a server's `Retry-After` is obeyed for.
@@ -104,7 +104,7 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 }
 
 /// Doubled for each attempt, with a jitter of a quarter to either side.
-fn backoff(attempt: u32) -> Duration {
+pub(super) fn backoff(attempt: u32) -> Duration {
     let base = FIRST_PAUSE.saturating_mul(1 << attempt.min(16).saturating_sub(1)).min(LONGEST_PAUSE);
     base.mul_f64(rand::random_range(0.75..1.25))
 }
@@ -176,6 +176,12 @@ pub(crate) enum ApiError {
         /// For a human.
         message: String,
     },
+    /// The bytes of one file did not get through in the time that they were given.
+    #[error("{url} took the bytes too slowly")]
+    TooSlow {
+        /// Where they were to go.
+        url: String,
+    },
     /// The answer is none that a longshore server would give.
     #[error("{url} does not answer as a longshore server would: {what}")]
     Strange {
@@ -203,7 +209,7 @@ impl ApiError {
             Self::Refused { status, slug, .. } => {
                 matches!(status, 401 | 403 | 404 | 405 | 429 | 503) && slug != "upload_not_found_error"
             }
-            Self::FormRefused { .. } | Self::Unreadable { .. } => false,
+            Self::FormRefused { .. } | Self::TooSlow { .. } | Self::Unreadable { .. } => false,
         }
     }
 }

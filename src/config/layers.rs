@@ -14,6 +14,7 @@ const FILE: &str = "longshore.toml";
 const PREFIX: &str = "LONGSHORE_";
 /// Read by the clients among our commands, not part of the configuration.
 const OF_CLIENTS: [&str; 2] = ["LONGSHORE_TOKEN", "LONGSHORE_SERVER"];
+const HIDDEN: &str = "(hidden)";
 const SECRETS: [&str; 2] = ["bootstrap_token", "local_bucket.secret_access_key"];
 
 /// Settings by path, and what was wrong so far.
@@ -61,8 +62,7 @@ impl Layers {
         let table: toml::Table = match text.parse() {
             Ok(table) => table,
             Err(error) => {
-                let what = format!("is not TOML ({})", error.to_string().trim().replace('\n', "\n    "));
-                return self.whole_file(path, Wrong::new(what, "mend the syntax there"));
+                return self.whole_file(path, Wrong::new(broken_toml(text, &error), "mend the syntax there"));
             }
         };
         for (path, value) in leaves(&table) {
@@ -129,7 +129,7 @@ impl Layers {
     pub(super) fn fault(&mut self, path: &str, wrong: Wrong) {
         let Some(setting) = self.settings.get(path) else { return };
         let shown = !SECRETS.contains(&path) && !setting.text.is_empty();
-        let text = shown.then(|| setting.text.clone());
+        let text = shown.then(|| masked(path, &setting.text));
         self.mistakes.push(Mistake { source: setting.source.clone(), path: path.to_owned(), text, wrong });
     }
 
@@ -154,7 +154,7 @@ impl Layers {
     pub(super) fn effective(&self) -> Effective {
         let shown = |path: &String, setting: &Setting| {
             let hidden = SECRETS.contains(&path.as_str()) && !setting.text.is_empty();
-            if hidden { "(hidden)".to_owned() } else { setting.text.clone() }
+            if hidden { HIDDEN.to_owned() } else { masked(path, &setting.text) }
         };
         let settings = self.settings.iter();
         Effective::new(settings.map(|(path, s)| (path.clone(), shown(path, s), s.source.clone())).collect())
@@ -169,6 +169,24 @@ impl Layers {
         let source = Source::File(path.to_owned());
         self.mistakes.push(Mistake { source, path: String::new(), text: None, wrong });
     }
+}
+
+/// What the parser says and where, without the line itself: it may hold a secret.
+fn broken_toml(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let told = error.message().lines().next().unwrap_or_default();
+    format!("is not TOML (line {line}: {told})")
+}
+
+/// A setting's text as it may be shown: a URL without user and password. Paths have neither.
+fn masked(path: &str, text: &str) -> String {
+    let is_path = text.starts_with("sqlite:") || text.starts_with("file:");
+    let Some(at) = text.rfind('@').filter(|_| path.ends_with("_url") && !is_path) else {
+        return text.to_owned();
+    };
+    let scheme = text.find("://").map_or("", |end| &text[..end + 3]);
+    format!("{scheme}{HIDDEN}{}", &text[at..])
 }
 
 /// Every value that is not a table, with its path.
@@ -217,6 +235,20 @@ mod tests {
         let layers = Layers::of_defaults();
         assert_eq!(layers.nearest("limits.maxsize"), "did you mean limits.max_size?");
         assert!(layers.nearest("something.else").starts_with("remove it"));
+    }
+
+    #[test]
+    fn users_and_passwords_of_urls_are_masked() {
+        for (text, expected) in [
+            ("postgres://me:secret@db:5432/l", "postgres://(hidden)@db:5432/l"),
+            ("postgres://me:se/cr@et@db/l", "postgres://(hidden)@db/l"),
+            ("redis:secret@db", "(hidden)@db"),
+            ("s3://name", "s3://name"),
+            ("sqlite://a@b/c.db", "sqlite://a@b/c.db"),
+        ] {
+            assert_eq!(masked("database_url", text), expected);
+        }
+        assert_eq!(masked("data_dir", "a@b"), "a@b");
     }
 
     #[test]

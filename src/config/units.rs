@@ -103,6 +103,14 @@ pub(super) fn count(text: &str) -> Result<usize, Wrong> {
     }
 }
 
+/// How many connections at once.
+pub(super) fn connections(text: &str) -> Result<usize, Wrong> {
+    match text.parse() {
+        Ok(number @ 1..=1_000_000) => Ok(number),
+        _ => Err(Wrong::new("is not a number of connections", "write 1 to 1000000")),
+    }
+}
+
 pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() { Err(Wrong::new("is empty", "name a folder")) } else { Ok(text.into()) }
 }
@@ -114,7 +122,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
 pub(super) fn public_url(text: &str) -> Result<Url, Wrong> {
     let wrong = || Wrong::new("is not a URL that a client can use", "write for example https://uploads.example.com");
     let url = Url::parse(text).map_err(|_| wrong())?;
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    let plain =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     if matches!(url.scheme(), "http" | "https") && url.has_host() && plain { Ok(url) } else { Err(wrong()) }
 }
 

@@ -64,11 +64,14 @@ async fn a_policy_replayed_after_the_end_changes_nothing() {
     let done = server.settled(&upload).await;
 
     assert_eq!(post_form(&upload, b"replayed").await, 201);
+    server.place().staging_is_empty().await;
     let file = format!("/api/files/{}", done["fileId"].as_str().unwrap());
     let (_, entry) = server.get(&file).await;
 
     assert_eq!(entry["files"][0]["hash"], done["hash"]);
-    server.report_of(1).await;
+    let report = server.report_of(1).await;
+    assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(5), &json!(1)));
+    assert_eq!(server.settled(&upload).await, done);
 }
 
 #[tokio::test]
@@ -79,7 +82,10 @@ async fn a_cancelled_upload_takes_no_bytes() {
 
     assert_eq!(server.request(Method::DELETE, &path).send().await.unwrap().status(), 200);
     assert_eq!(post_form(&upload, b"late").await, 201, "the bucket cannot know");
+    server.place().staging_is_empty().await;
 
-    assert_eq!(server.settled(&upload).await["status"], "cancelled");
+    let ended = server.settled(&upload).await;
+    assert_eq!((&ended["status"], &ended["fileId"]), (&json!("cancelled"), &json!(null)));
+    assert_eq!(server.get("/api/files").await.1["files"], json!([]));
     assert_eq!(server.get("/api/files/report").await.1["files"][0]["count"], 0);
 }

@@ -3,9 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
 /// All scopes of the first org.
@@ -63,6 +66,22 @@ impl Place {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
+    }
+
+    /// Waits until no object lies in staging.
+    pub async fn staging_is_empty(&self) {
+        let index = SqliteConnectOptions::new().filename(self.data().join("bucket/index.db")).read_only(true);
+        let mut index = index.connect().await.unwrap();
+        let query = "select count(*) from objects where key like 'staging/%'";
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let staged: i64 = sqlx::query_scalar(query).fetch_one(&mut index).await.unwrap();
+            if staged == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{staged} objects are left in staging");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 
     pub fn up(self) -> Server {
@@ -152,6 +171,20 @@ impl Server {
         self.settled(&upload).await
     }
 
+    /// Name and hash of every file, in no order.
+    pub async fn files(&self) -> Vec<(String, String)> {
+        let (mut files, mut after) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = self.get(&format!("/api/files?perPage=100{after}")).await;
+            assert_eq!(status, 200, "{page}");
+            let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
+            let entries = page["files"].as_array().unwrap();
+            files.extend(entries.iter().map(|entry| (text(entry, "filename"), text(entry, "hash"))));
+            let Some(next) = page["next"].as_str() else { return files };
+            after = format!("&after={next}");
+        }
+    }
+
     /// The report once it counts so many files.
     pub async fn report_of(&self, files: i64) -> Value {
         for _ in 0..600 {
@@ -160,7 +193,7 @@ impl Server {
             if answer["files"][0]["count"] == files {
                 return answer["files"][0].clone();
             }
-            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("the report never counted {files} files: {:?}", self.get("/api/files/report").await);
     }

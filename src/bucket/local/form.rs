@@ -4,6 +4,7 @@
 //! are what the policy wants. Source: "POST Object" in the Amazon S3 API reference.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,7 +86,9 @@ async fn receive(
     let (open, allowance) = (AtomicBool::new(false), AtomicU64::new(MOST_BEFORE_FILE));
     let tap = Tap { open, allowance, patience: bucket.patience };
     let mut parts = Multipart::new(Tapped { body, tap: &tap }, boundary);
-    let (form, file) = read_fields(&tap, &mut parts).await?;
+    // Nobody has shown a signature yet, so the fields have that long all together, however lively they drip.
+    let fields = timeout(bucket.patience, read_fields(&tap, &mut parts)).await;
+    let (form, file) = fields.map_err(|_| Fault::Idle)??;
     let permit = admit(&form, &bucket.name, &bucket.signer())?;
     tap.allow(u64::MAX);
     let mut incoming = bucket.files.receive();
@@ -146,11 +149,18 @@ async fn expect_end(tap: &Tap, parts: &mut Multipart<'_>) -> Result<(), Fault> {
     }
 }
 
-fn broken(error: multer::Error) -> Refusal {
+fn broken(error: multer::Error) -> Fault {
     match error {
-        multer::Error::StreamReadFailed(source) if source.is::<TooMuch>() => Refusal::TooManyFields,
-        other => Refusal::Malformed(other.to_string()),
+        multer::Error::StreamReadFailed(source) if source.is::<TooMuch>() => Refusal::TooManyFields.into(),
+        multer::Error::StreamReadFailed(source) if has_fallen_silent(&*source) => Fault::Idle,
+        other => Refusal::Malformed(other.to_string()).into(),
     }
+}
+
+/// Whoever hands us the body may have less patience than we.
+fn has_fallen_silent(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut))
 }
 
 /// S3's answer to a form: a document for 201, no body for 204.
@@ -203,7 +213,7 @@ impl Tap {
             }
         });
         let fed = timeout(self.patience, fed).await.map_err(|_| Fault::Idle)?;
-        fed.map_err(|error| broken(error).into())
+        fed.map_err(broken)
     }
 }
 

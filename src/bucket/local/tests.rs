@@ -41,9 +41,8 @@ impl Rig {
     async fn at(dir: TempDir) -> Self {
         let clock = Arc::new(HandClock::default());
         let (events, taken) = mpsc::channel(64);
-        let public_url = Url::parse("http://127.0.0.1:8080/bucket").unwrap();
         let patience = Duration::from_millis(500);
-        let options = Options { clock: clock.clone(), patience, ..Options::new(public_url) };
+        let options = Options { clock: clock.clone(), patience, ..Self::options() };
         let bucket = LocalBucket::open(dir.path(), options, events).await.unwrap();
         Self { dir, clock, bucket: Arc::new(bucket), events: taken }
     }
@@ -82,6 +81,10 @@ impl Rig {
 
     async fn post(&self, form: Form) -> Answer {
         self.send(form.request()).await
+    }
+
+    fn options() -> Options {
+        Options::new(Url::parse("http://127.0.0.1:8080/bucket").unwrap())
     }
 
     async fn posted(&mut self, terms: PolicyTerms, file: &[u8]) -> Answer {
@@ -284,4 +287,31 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
     incoming.abandon().await;
 
     assert_eq!((rig.tmp_files(), rig.data_files()), (0, 0));
+}
+
+#[tokio::test]
+async fn bytes_that_are_posted_again_while_they_are_opened_are_still_that_version() {
+    let mut rig = Rig::new().await;
+    rig.posted(rig.terms(), b"the same").await;
+    let seen = rig.bucket.index.find(&rig.terms().key).await.unwrap().unwrap();
+
+    rig.posted(rig.terms(), b"the same").await;
+    assert_eq!(rig.data_files(), 1, "the file that was seen is gone");
+    let opened = rig.bucket.open_version(seen.clone()).await.unwrap();
+    assert_eq!(io::read_to_string(opened.unwrap()).unwrap(), "the same");
+
+    rig.posted(rig.terms(), b"others").await;
+    assert!(rig.bucket.open_version(seen).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_folder_is_one_buckets_at_a_time() {
+    let rig = Rig::new().await;
+    let (events, _taken) = mpsc::channel(1);
+
+    let second = LocalBucket::open(rig.dir.path(), Rig::options(), events.clone()).await;
+    assert!(matches!(second, Err(OpenError::Lock(FolderError::Taken { .. }))));
+
+    rig.bucket.close().await;
+    assert!(LocalBucket::open(rig.dir.path(), Rig::options(), events).await.is_ok());
 }

@@ -95,7 +95,7 @@ pub(super) async fn ingest(
     let (name, size) = (found.name.clone(), found.size);
     let (hash, upload_id, file_id, moved_at, travelled) = (None, None, None, String::new(), 0);
     let outcome = Outcome { name, end, size, hash, upload_id, file_id, moved_at, travelled };
-    let mut journey = Journey { api, progress, outcome, sent: false, travelled: Arc::default() };
+    let mut journey = Journey { api, progress, outcome, created: false, sent: false, travelled: Arc::default() };
     match journey.travel(&found, target.as_ref().as_ref()).await {
         Ok(end) => journey.outcome.end = end,
         Err(Stop::File(reason)) => journey.outcome.end = End::Failed { reason },
@@ -109,6 +109,8 @@ struct Journey {
     api: Api,
     progress: Arc<Progress>,
     outcome: Outcome,
+    /// Whether the upload is new with this run.
+    created: bool,
     /// Whether this run has posted the bytes.
     sent: bool,
     /// Bytes that progress has been told of.
@@ -119,28 +121,6 @@ impl Journey {
     async fn travel(&mut self, found: &Found, target: Option<&Target>) -> Result<End, Stop> {
         let (content, sha256) = content::read(found).await?;
         self.outcome.hash = Some(sha256);
-        let (upload, created) = self.ask(found, &content, sha256, target).await?;
-        self.outcome.upload_id = Some(upload.id);
-        let upload = self.settle(upload, &content).await?;
-        self.outcome.file_id = upload.file_id;
-        if created || self.sent {
-            self.outcome.moved_at = upload.updated_at;
-        }
-        Ok(match (upload.deduplicated, created || self.sent) {
-            (_, false) => End::AlreadyThere,
-            (Some(true), true) => End::Duplicate,
-            (_, true) => End::Uploaded,
-        })
-    }
-
-    /// Asks for the upload until it has a policy or needs none.
-    async fn ask(
-        &self,
-        found: &Found,
-        content: &Content,
-        sha256: Digest,
-        target: Option<&Target>,
-    ) -> Result<(Upload, bool), Stop> {
         let client_ref = content::client_ref(&found.name, sha256, target);
         let new = NewUpload {
             filename: &found.name,
@@ -150,27 +130,49 @@ impl Journey {
             target,
             client_ref: &client_ref,
         };
+        let upload = self.ask(&new, None).await?;
+        let upload = self.settle(upload, &new, &content).await?;
+        self.outcome.file_id = upload.file_id;
+        let moved = self.created || self.sent;
+        if moved {
+            self.outcome.moved_at = upload.updated_at;
+        }
+        Ok(match (upload.deduplicated, moved) {
+            (_, false) => End::AlreadyThere,
+            (Some(true), true) => End::Duplicate,
+            (_, true) => End::Uploaded,
+        })
+    }
+
+    async fn ask(&mut self, new: &NewUpload<'_>, wait: Option<Duration>) -> Result<Upload, Stop> {
+        let (upload, created) = self.api.create_upload(new, wait).await?;
+        self.created |= created;
+        self.outcome.upload_id = Some(upload.id);
+        Ok(upload)
+    }
+
+    /// Asks until the upload has a policy or needs none.
+    async fn signed(&mut self, mut upload: Upload, new: &NewUpload<'_>) -> Result<Upload, Stop> {
         let deadline = Instant::now() + SIGNING;
-        let (mut upload, created) = self.api.create_upload(&new, None).await?;
-        while upload.status == Status::Requested {
+        while lacks_policy(&upload) {
             if upload.attention || Instant::now() >= deadline {
                 return Err(Stop::File("no policy was signed in time: does a worker run?".to_owned()));
             }
             // A known `ref` answers with the same upload, so asking again is how to wait for its policy.
             tokio::time::sleep(Duration::from_millis(50)).await;
-            upload = self.api.create_upload(&new, Some(Duration::from_secs(10))).await?.0;
+            upload = self.ask(new, Some(Duration::from_secs(10))).await?;
         }
-        Ok((upload, created))
+        Ok(upload)
     }
 
     /// Posts the bytes where they are wanted, and again under a fresh policy where the first ran out.
-    async fn settle(&mut self, mut upload: Upload, content: &Content) -> Result<Upload, Stop> {
+    async fn settle(&mut self, mut upload: Upload, new: &NewUpload<'_>, content: &Content) -> Result<Upload, Stop> {
         let mut renewals = 0;
         loop {
+            upload = self.signed(upload, new).await?;
             let ran_out = match (upload.status, &upload.upload) {
                 (Status::Issued, Some(form)) => !self.post(form, content).await?,
-                (Status::Issued | Status::Expired, _) => true,
-                _ => false,
+                _ => upload.status == Status::Expired,
             };
             if !ran_out {
                 upload = self.wait(upload, content.size()).await?;
@@ -208,7 +210,7 @@ impl Journey {
                 Ok(false)
             }
             // A bucket may hang up on a policy that ran out, rather than read to the end of the form.
-            Err(ApiError::Unreachable { .. }) if Instant::now() >= ends => Ok(false),
+            Err(ApiError::Unreachable { .. } | ApiError::TooSlow { .. }) if Instant::now() >= ends => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -246,6 +248,11 @@ impl Journey {
         }
         Ok(upload)
     }
+}
+
+/// Whether a worker has yet to sign its policy: the first, or a fresh one in place of one that ran out.
+fn lacks_policy(upload: &Upload) -> bool {
+    upload.status == Status::Requested || (upload.status == Status::Issued && upload.upload.is_none())
 }
 
 fn rejection(upload: &Upload) -> String {

@@ -1,6 +1,7 @@
 //! How a run shows that it moves: a bar on a terminal, a plain line now and then elsewhere, JSON for machines.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,6 +59,14 @@ impl Progress {
         let (all, done) = (Count::default(), Count::default());
         let (failed, travelling) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { shown, started: now, line_at: Mutex::new(now), all, done, failed, travelling }
+    }
+
+    /// Something of longshore's own lies among the files. Told before the files begin to move.
+    pub(super) fn left_out(&self, path: &Path) {
+        if !matches!(self.shown, Shown::Nothing) {
+            let line = format!("Left out, since longshore keeps it for itself: {}", path.display());
+            write_line(&mut std::io::stderr().lock(), &line);
+        }
     }
 
     /// These files are to be moved.

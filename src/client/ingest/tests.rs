@@ -27,8 +27,15 @@ struct Fake {
     busy: Mutex<u64>,
     /// So many of the next forms are refused because their policy ran out.
     expired: Mutex<u64>,
+    /// So many of the next forms are given up because nothing came.
+    silent: Mutex<u64>,
     /// So many of the next creates have no policy yet.
     slow: Mutex<u64>,
+    /// So many of the next answers show an issued upload whose fresh policy is not signed yet.
+    unsigned: Mutex<u64>,
+    /// After a renewal, so many answers are of that kind.
+    slow_renewals: Mutex<u64>,
+    renewals: Mutex<u64>,
 }
 
 #[derive(Clone)]
@@ -50,11 +57,12 @@ fn take(count: &Mutex<u64>) -> bool {
 
 impl Fake {
     fn render(&self, id: Uuid, row: &Row) -> Value {
+        let signed = row.status == Status::Issued && !take(&self.unsigned);
         let form = json!({"method": "POST", "url": format!("{}/bucket/{id}", self.url.lock().unwrap()),
             "fields": {"key": format!("staging/{id}"), "policy": "cG9saWN5"}, "expires": 900});
         json!({"uploads": [{"id": id, "status": row.status, "fileId": id, "deduplicated": row.deduplicated,
             "reason": (row.status == Status::Rejected).then_some("digest_mismatch"),
-            "updatedAt": "2026-01-01T00:00:00.000Z", "upload": (row.status == Status::Issued).then_some(form)}]})
+            "updatedAt": "2026-01-01T00:00:00.000Z", "upload": signed.then_some(form)}]})
     }
 }
 
@@ -95,6 +103,12 @@ async fn show(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Response {
     axum::Json(fake.render(id, &row)).into_response()
 }
 
+async fn renew(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Response {
+    *fake.renewals.lock().unwrap() += 1;
+    *fake.unsigned.lock().unwrap() = std::mem::take(&mut *fake.slow_renewals.lock().unwrap());
+    show(State(fake), Path(id)).await
+}
+
 async fn callback(State(fake): State<Arc<Fake>>) -> StatusCode {
     *fake.callbacks.lock().unwrap() += 1;
     StatusCode::ACCEPTED
@@ -103,6 +117,10 @@ async fn callback(State(fake): State<Arc<Fake>>) -> StatusCode {
 async fn form(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>, headers: HeaderMap, body: Body) -> Response {
     if take(&fake.busy) {
         return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
+    }
+    if take(&fake.silent) {
+        let told = "<Error><Code>RequestTimeout</Code><Message>Nothing came.</Message></Error>";
+        return (StatusCode::BAD_REQUEST, told).into_response();
     }
     if take(&fake.expired) {
         let told =
@@ -138,7 +156,7 @@ async fn serve() -> (Arc<Fake>, Api) {
     let routes = Router::new()
         .route("/api/uploads", post(create))
         .route("/api/uploads/{id}", get(show))
-        .route("/api/uploads/{id}/policy", post(show))
+        .route("/api/uploads/{id}/policy", post(renew))
         .route("/api/uploads/{id}/callback", post(callback))
         .route("/api/files/report", get(report))
         .route("/bucket/{id}", post(form))
@@ -192,10 +210,40 @@ async fn a_busy_bucket_a_late_policy_and_one_that_ran_out_are_outlived() {
 }
 
 #[tokio::test]
+async fn a_policy_that_is_being_renewed_is_waited_for_and_not_renewed_again() {
+    let (fake, api) = serve().await;
+    *fake.unsigned.lock().unwrap() = 3;
+    let summary = ingest(&api, &folder(&[("a", b"a".to_vec())])).await;
+    assert!(summary.is_complete(), "{summary}");
+    assert_eq!((*fake.renewals.lock().unwrap(), *fake.forms.lock().unwrap()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_renewal_that_takes_its_time_is_asked_for_once() {
+    let (fake, api) = serve().await;
+    *fake.expired.lock().unwrap() = 1;
+    *fake.slow_renewals.lock().unwrap() = 3;
+
+    let summary = ingest(&api, &folder(&[("a", b"a".to_vec())])).await;
+
+    assert!(summary.is_complete(), "{summary}");
+    assert_eq!((*fake.renewals.lock().unwrap(), *fake.forms.lock().unwrap()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_form_that_fell_silent_is_posted_again() {
+    let (fake, api) = serve().await;
+    *fake.silent.lock().unwrap() = 2;
+    let summary = ingest(&api, &folder(&[("a", b"a".to_vec())])).await;
+    assert!(summary.is_complete(), "{summary}");
+    assert_eq!(*fake.forms.lock().unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_file_that_changes_on_its_way_fails_alone() {
     let (fake, api) = serve().await;
     let folder = folder(&[("a", b"a".to_vec()), ("b", vec![1; 300_000])]);
-    let changed = walk::walk(&[folder.path().to_owned()]).files.remove(1);
+    let changed = walk::walk(&[folder.path().to_owned()], &[]).files.remove(1);
     let (content, _) = content::read(&changed).await.unwrap();
     fs::write(&changed.path, b"shorter").unwrap();
     let policy = crate::client::api::PolicyForm {

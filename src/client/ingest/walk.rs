@@ -2,11 +2,15 @@
 //!
 //! A file of a folder is called by its path relative to that folder, so that a second run gives the same names; where two
 //! folders of one run hold the same relative path, the later one has its folder's name put before. Links are not followed.
+//! What longshore itself keeps, credentials among it, is left out wherever it lies: what the configuration names, and any
+//! other folder that bears longshore's lock, since the configuration of this run may not be that of the server.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
+
+use crate::folder::is_kept_by_longshore;
 
 /// A file to upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +32,24 @@ pub(super) struct Walked {
     pub(super) failures: Vec<(String, String)>,
     /// Links and special files.
     pub(super) skipped: u64,
+    /// Folders and files of longshore's own that were met on the way.
+    pub(super) left_out: Vec<PathBuf>,
     names: HashSet<String>,
     seen: HashSet<PathBuf>,
 }
 
-/// Finds every file below the paths. Blocks.
-pub(super) fn walk(paths: &[PathBuf]) -> Walked {
+/// Finds every file below the paths but for what longshore keeps: the `own` folders and files, and folders that bear its lock.
+/// Blocks.
+pub(super) fn walk(paths: &[PathBuf], own: &[PathBuf]) -> Walked {
+    // What is not there cannot be met.
+    let own: Vec<_> = own.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let mut walked = Walked::default();
     for root in paths {
         match root.canonicalize() {
-            Ok(real) => walked.add_root(root, &real),
+            Ok(real) if own.iter().any(|own| real.starts_with(own)) || is_kept_by_longshore(&real) => {
+                walked.failures.push((root.display().to_string(), "it is longshore's own".to_owned()));
+            }
+            Ok(real) => walked.add_root((root, &real), &own),
             Err(error) => walked.failures.push((root.display().to_string(), error.to_string())),
         }
     }
@@ -45,9 +57,16 @@ pub(super) fn walk(paths: &[PathBuf]) -> Walked {
 }
 
 impl Walked {
-    fn add_root(&mut self, given: &Path, real: &Path) {
-        for entry in WalkDir::new(real).sort_by_file_name() {
+    fn add_root(&mut self, (given, real): (&Path, &Path), own: &[PathBuf]) {
+        let mut entries = WalkDir::new(real).sort_by_file_name().into_iter();
+        while let Some(entry) = entries.next() {
             match entry {
+                Ok(entry) if is_left_out(&entry, own) => {
+                    if entry.file_type().is_dir() {
+                        entries.skip_current_dir();
+                    }
+                    self.left_out.push(entry.into_path());
+                }
                 Ok(entry) if entry.file_type().is_dir() => {}
                 Ok(entry) if entry.file_type().is_file() => self.add_file(real, &entry),
                 Ok(_) => self.skipped += 1,
@@ -85,6 +104,10 @@ impl Walked {
     }
 }
 
+fn is_left_out(entry: &DirEntry, own: &[PathBuf]) -> bool {
+    own.iter().any(|own| own == entry.path()) || (entry.file_type().is_dir() && is_kept_by_longshore(entry.path()))
+}
+
 fn slashed(path: &Path) -> String {
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     parts.join("/")
@@ -113,7 +136,7 @@ mod tests {
     #[test]
     fn names_are_relative_sorted_and_include_hidden_files() {
         let folder = folder(&["b/2.txt", "a.txt", ".hidden", "b/1.txt"]);
-        let walked = walk(&[folder.path().to_owned()]);
+        let walked = walk(&[folder.path().to_owned()], &[]);
         assert_eq!(names(&walked), [".hidden", "a.txt", "b/1.txt", "b/2.txt"]);
         assert_eq!(walked.files[2].size, 7);
     }
@@ -122,17 +145,44 @@ mod tests {
     fn a_file_is_called_by_its_own_name_and_found_once() {
         let folder = folder(&["b/2.txt"]);
         let path = folder.path().join("b/2.txt");
-        let walked = walk(&[path.clone(), path, folder.path().to_owned()]);
+        let walked = walk(&[path.clone(), path, folder.path().to_owned()], &[]);
         assert_eq!(names(&walked), ["2.txt"]);
     }
 
     #[test]
     fn the_same_name_in_two_folders_stays_apart() {
         let folder = folder(&["x/a.txt", "y/a.txt", "y/b.txt"]);
-        let walked = walk(&[folder.path().join("x"), folder.path().join("y")]);
+        let walked = walk(&[folder.path().join("x"), folder.path().join("y")], &[]);
         assert_eq!(names(&walked), ["a.txt", "y/a.txt", "b.txt"]);
-        let walked = walk(&[folder.path().join("x/a.txt"), folder.path().join("y/a.txt")]);
+        let walked = walk(&[folder.path().join("x/a.txt"), folder.path().join("y/a.txt")], &[]);
         assert_eq!(names(&walked), ["a.txt", "y/a.txt"]);
+    }
+
+    #[test]
+    fn what_longshore_keeps_is_never_uploaded() {
+        let folder =
+            folder(&["a.txt", "data/credentials.json", "data/bucket/x", "led/ger.db", "led/ger.db-wal", "led/b"]);
+        let at = |path: &str| folder.path().join(path);
+        let own = [at("led/../data"), at("led/ger.db"), at("led/ger.db-wal"), at("not-there")];
+
+        let walked = walk(&[folder.path().to_owned()], &own);
+        assert_eq!(names(&walked), ["a.txt", "led/b"]);
+        let real = folder.path().canonicalize().unwrap();
+        assert_eq!(walked.left_out, [real.join("data"), real.join("led/ger.db"), real.join("led/ger.db-wal")]);
+
+        for asked in [at("data"), at("data/bucket"), at("data/credentials.json")] {
+            let walked = walk(std::slice::from_ref(&asked), &own);
+            assert_eq!((names(&walked).len(), walked.failures.len()), (0, 1), "{}", asked.display());
+        }
+    }
+
+    #[test]
+    fn a_data_folder_that_the_configuration_does_not_know_is_left_out_too() {
+        let folder = folder(&["a.txt", "d/longshore.lock", "d/longshore.db", "b/longshore-bucket.lock", "b/x"]);
+        let walked = walk(&[folder.path().to_owned()], &[]);
+        assert_eq!((names(&walked), walked.left_out.len()), (vec!["a.txt"], 2));
+        let walked = walk(&[folder.path().join("d")], &[]);
+        assert_eq!((names(&walked).len(), walked.failures.len()), (0, 1));
     }
 
     #[cfg(unix)]
@@ -140,7 +190,7 @@ mod tests {
     fn links_are_skipped_and_what_is_not_there_is_a_failure() {
         let folder = folder(&["a.txt"]);
         std::os::unix::fs::symlink(folder.path().join("a.txt"), folder.path().join("link")).unwrap();
-        let walked = walk(&[folder.path().to_owned(), folder.path().join("missing")]);
+        let walked = walk(&[folder.path().to_owned(), folder.path().join("missing")], &[]);
         assert_eq!((names(&walked), walked.skipped, walked.failures.len()), (vec!["a.txt"], 1, 1));
     }
 }

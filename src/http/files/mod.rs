@@ -55,7 +55,9 @@ async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request)
     let mut entries = Vec::with_capacity(watches.len());
     for watch in watches {
         let left = deadline.saturating_duration_since(Instant::now());
-        entries.push(FileEntry::from(accepted(watch.until(left, Goal::End).await?)?));
+        let upload = watch.until(left, Goal::End).await?;
+        note_rejection(&upload);
+        entries.push(FileEntry::from(upload));
     }
     Ok((StatusCode::CREATED, Json(envelope(POSTED, "files", &entries))).into_response())
 }
@@ -72,13 +74,11 @@ async fn put_on(http: &Http, jobs: Vec<NewJob>) {
     }
 }
 
-/// Its size and hash are those that we stored, so a rejection means that the bucket has lost or changed the object.
-fn accepted(upload: Upload) -> Result<Upload, ApiError> {
-    match (upload.status, upload.reason) {
-        (Status::Rejected, Some(reason)) => {
-            Err(ApiError::Internal(format!("posted upload {} was rejected: {reason}", upload.id).into()))
-        }
-        _ => Ok(upload),
+/// Its size and hash are those that we stored, so a rejection means that the bucket has lost or changed the object. Its entry
+/// says so by its status; the others of the form stand.
+fn note_rejection(upload: &Upload) {
+    if let (Status::Rejected, Some(reason)) = (upload.status, upload.reason) {
+        tracing::error!(upload = %upload.id, %reason, "a posted file was rejected: the bucket has not what it took");
     }
 }
 

@@ -86,7 +86,7 @@ async function send(item) {
   let upload = await ask(item, sha256);
   for (let renewals = 0; ; renewals++) {
     item.id = upload.id;
-    if (upload.status === "issued" && upload.upload) {
+    if (upload.status === "issued") {
       if (await post(item, upload.upload)) {
         item.sent = true;
         show(item, "busy", "Checking what arrived", NaN);
@@ -96,11 +96,16 @@ async function send(item) {
     } else if (!FINAL.has(upload.status)) {
       upload = await settle(item, upload);
     }
+    // Issued still: its policy ran out before the bucket took the form.
     const wanted = upload.status === "issued" || upload.status === "expired";
     if (!wanted || renewals >= 2) return upload;
     upload = await renew(item, upload);
+    if (unsigned(upload)) upload = await ask(item, sha256);
   }
 }
+
+/** Whether a worker has yet to sign its policy: the first, or a fresh one in place of one that ran out. */
+const unsigned = (upload) => upload.status === "requested" || (upload.status === "issued" && !upload.upload);
 
 /** The digest lets the server find bytes that it has: then nothing has to travel. */
 async function hash(item) {
@@ -122,13 +127,13 @@ async function ask(item, sha256) {
   const body = { filename: name, size: file.size, type: file.type || undefined, sha256, target, ref };
   const options = { body, signal: item.abort.signal };
   let upload = first(await call("POST", "api/uploads", options));
-  for (let again = 0; upload.status === "requested" && again < 6; again++) {
+  for (let again = 0; unsigned(upload) && again < 6; again++) {
     item.id = upload.id;
     show(item, "busy", "Waiting for a place", NaN);
     await sleep(500, options.signal);
     upload = first(await call("POST", "api/uploads", { ...options, wait: 10 }));
   }
-  if (upload.status === "requested") throw new Error("The server is very busy. Try again in a while.");
+  if (unsigned(upload)) throw new Error("The server is very busy. Try again in a while.");
   return upload;
 }
 
@@ -270,17 +275,18 @@ function random() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function add(file, path) {
+/** A row of its own; without a file, one that says why it is not there. */
+function add(file, path, why) {
   const name = path || file.name;
-  const same = (item) => item.phase === "ready" && item.name === name && item.file.size === file.size
-    && item.file.lastModified === file.lastModified;
+  const same = (item) => item.phase === "ready" && item.name === name && item.file.size === file?.size
+    && item.file.lastModified === file?.lastModified;
   if (items.some(same)) return;
   const row = $("row").content.firstElementChild.cloneNode(true);
   const part = (kind) => row.querySelector(`.${kind}`);
   const item = { file, name, row, phase: "ready", outcome: null, ref: null, id: null, sent: false, target: null, abort: null,
     state: part("state"), meta: part("meta"), bar: row.querySelector("progress"), again: part("again"), off: part("off") };
   part("name").textContent = name;
-  item.meta.textContent = unit(file.size);
+  item.meta.textContent = file ? unit(file.size) : "";
   item.bar.setAttribute("aria-label", `Progress of ${name}`);
   item.off.setAttribute("aria-label", `Remove ${name}`);
   item.again.setAttribute("aria-label", `Try ${name} again`);
@@ -288,7 +294,8 @@ function add(file, path) {
   item.again.onclick = () => queue(item);
   items.push(item);
   $("list").append(row);
-  if (maxSize !== null && file.size > maxSize) fail(item, `Too large: at most ${unit(maxSize)} can be sent.`);
+  if (!file) fail(item, why);
+  else if (maxSize !== null && file.size > maxSize) fail(item, `Too large: at most ${unit(maxSize)} can be sent.`);
   else show(item, "calm", "Ready");
 }
 
@@ -300,7 +307,7 @@ function show(item, tone, text, part) {
   if (Number.isNaN(part)) item.bar.removeAttribute("value");
   else if (part !== undefined) item.bar.value = part;
   const over = item.phase === "over";
-  item.again.hidden = !(over && ["failed", "rejected", "expired", "cancelled"].includes(item.outcome));
+  item.again.hidden = !(over && item.file && ["failed", "rejected", "expired", "cancelled"].includes(item.outcome));
   const act = { ready: "Remove", queued: "Remove", running: "Cancel", over: "Dismiss" }[item.phase];
   item.off.textContent = act;
   item.off.setAttribute("aria-label", `${act} ${item.name}`);
@@ -360,18 +367,22 @@ function summarize() {
 
 // ---- Picking and dropping -----------------------------------------------------------------------------------------------
 
-/** Every file of a dropped folder, with its path. */
-async function walk(entry, found) {
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    found.push([file, entry.fullPath.replace(/^\//, "")]);
-    return;
-  }
-  const reader = entry.createReader();
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (some.length === 0) return;
-    for (const inner of some) await walk(inner, found);
+/** Every file of a dropped folder, with its path; what cannot be read is kept apart, so that it costs nothing else. */
+async function walk(entry, found, unread) {
+  const path = entry.fullPath.replace(/^\//, "");
+  try {
+    if (entry.isFile) {
+      found.push([await new Promise((resolve, reject) => entry.file(resolve, reject)), path]);
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (some.length === 0) return;
+      for (const inner of some) await walk(inner, found, unread);
+    }
+  } catch {
+    unread.push([path, entry.isFile ? "The file cannot be read." : "Not everything in this folder can be read."]);
   }
 }
 
@@ -382,9 +393,10 @@ async function dropped(transfer) {
     for (const file of transfer.files) add(file);
     return;
   }
-  const found = [];
-  for (const entry of entries) await walk(entry, found).catch(() => {});
+  const found = [], unread = [];
+  for (const entry of entries) await walk(entry, found, unread);
   for (const [file, path] of found) add(file, path);
+  for (const [path, why] of unread) add(null, path, why);
 }
 
 function picked(input) {

@@ -342,26 +342,6 @@ async fn a_lost_queue_refuses_a_callback_but_not_an_upload() {
 }
 
 #[tokio::test]
-async fn a_posted_file_that_the_bucket_loses_is_our_fault() {
-    let world = World::new().await;
-    let client = world.client().await;
-    world.idle();
-
-    let posting = client.form(&[("files", "a.txt", b"x")]);
-    let losing = async {
-        while world.line.kinds().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        world.shelf.objects.lock().unwrap().clear();
-        world.line.drain().await;
-    };
-    let (reply, ()) = tokio::join!(posting, losing);
-
-    assert_eq!((reply.status.as_u16(), reply.slug()), (500, "internal_error"));
-    assert!(!reply.text.contains("object_missing"), "{}", reply.text);
-}
-
-#[tokio::test]
 async fn a_panic_is_answered_and_tells_nothing() {
     use axum::routing::get;
 

@@ -79,6 +79,30 @@ async fn past_the_wait_entries_have_their_final_ids_and_get_finds_them() {
 }
 
 #[tokio::test]
+async fn a_posted_file_that_the_bucket_loses_is_rejected_and_the_others_stand() {
+    let world = World::new().await;
+    let client = world.client().await;
+    world.idle();
+
+    let posting = client.form(&[("files", "lost.txt", b"lost"), ("files", "kept.txt", b"kept")]);
+    let losing = async {
+        while world.line.kinds().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.shelf.objects.lock().unwrap().retain(|_, (_, bytes)| &bytes[..] != b"lost");
+        world.line.drain().await;
+    };
+    let (reply, ()) = tokio::join!(posting, losing);
+
+    let reply = reply.is(201);
+    let told = [0, 1].map(|n| (reply.body["files"][n]["filename"].clone(), reply.body["files"][n]["status"].clone()));
+    assert_eq!(told, [(json!("lost.txt"), json!("rejected")), (json!("kept.txt"), json!("done"))]);
+    let path = |n: usize| format!("/api/files/{}", reply.body["files"][n]["id"].as_str().unwrap());
+    assert_eq!(client.get(&path(0)).await.is(200).file()["status"], "rejected");
+    assert_eq!(client.get(&path(1)).await.is(200).file(), &reply.body["files"][1]);
+}
+
+#[tokio::test]
 async fn a_file_that_has_no_bytes_yet_is_not_found() {
     let world = World::new().await;
     let client = world.client().await;

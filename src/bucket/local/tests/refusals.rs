@@ -216,6 +216,39 @@ async fn a_sender_that_falls_silent() {
 }
 
 #[tokio::test]
+async fn a_sender_that_drips_its_fields() {
+    let mut rig = Rig::new().await;
+    let (head, _) = rig.form(rig.terms(), b"bytes").await.request().into_parts();
+    let start = format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"key\"\r\n\r\n");
+    // Each of them is well within the time that a sender may pause.
+    let drops = futures_util::stream::repeat(Bytes::from("x")).then(async |byte| {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        byte
+    });
+    let body = futures_util::stream::iter([Bytes::from(start)]).chain(drops).map(Ok::<_, io::Error>);
+
+    let answer = rig.send(Request::from_parts(head, Body::from_stream(Box::pin(body)))).await;
+
+    assert_eq!(answer.code(), "RequestTimeout");
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_given_up_outside() {
+    let mut rig = Rig::new().await;
+    let form = rig.form(rig.terms(), &vec![7; 2_000_000]).await;
+    let (head, _) = form.request().into_parts();
+    let piece = Ok(Bytes::from(form.body()[..1_500_000].to_vec()));
+    let silent = Err(io::Error::from(io::ErrorKind::TimedOut));
+
+    let answer =
+        rig.send(Request::from_parts(head, Body::from_stream(futures_util::stream::iter([piece, silent])))).await;
+
+    assert_eq!(answer.code(), "RequestTimeout");
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
 async fn a_header_without_end_is_cut_off() {
     let mut rig = Rig::new().await;
     let start = Bytes::from(format!("--{BOUNDARY}\r\nX-Endless: "));
