@@ -12,7 +12,7 @@ use longshore_jobs::outside::{Bucket, Clock, Queue, SystemClock};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -21,7 +21,7 @@ use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngi
 use crate::folder::{self, DataFolder, FolderError, Lock};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
-use crate::inbox::{Inbox, LocalInbox};
+use crate::inbox::LocalInbox;
 use crate::listen::{self, Bounds};
 use crate::queue::engine::{Engine, EngineError};
 use crate::queue::sql::SqlQueue;
@@ -170,40 +170,50 @@ impl App {
         &self.ctx
     }
 
-    /// Serves until `stop`, then ends in good order: no new requests, no new ticks, then the jobs, then the ledger.
-    pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
-        let bounds = Bounds::new(self.config.max_connections, self.config.shutdown_limit);
+    /// Serves until `stop`, then ends in good order: no new requests and ticks, then the notices that are left, then the jobs,
+    /// then the ledger. A door that ends before its time ends all of it.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> std::io::Result<()> {
         let workers = self.start_workers().await;
-        let mut doors = Vec::new();
-        if self.roles.schedule {
-            let schedules = schedules(&self.config);
-            doors.push(tokio::spawn(schedule::run(self.ctx.clone(), schedules, stop.clone())));
+        let mut doors = self.open_doors(workers.pulse(), &stop);
+        let (deaf, inbox) = (CancellationToken::new(), LocalInbox::new(self.events));
+        let notices = tokio::spawn(notices(self.ctx.clone(), self.config.inbox, inbox, deaf.clone()));
+        let ended_early = tokio::select! {
+            () = stop.cancelled() => false,
+            Some(_) = doors.join_next() => true,
+        };
+        stop.cancel();
+        while let Some(ended) = doors.join_next().await {
+            finish(ended);
         }
-        let checks = vec![queue_check(&self.engine), workers_check(workers.pulse())];
-        let http = http(&self.ctx, &self.config, self.metrics, checks, vec![queue_reading(&self.ctx, &self.engine)]);
-        if let Some(listener) = self.metrics_listener {
-            let routes = http::metrics_router(Arc::clone(&http));
-            doors.push(tokio::spawn(listen::serve(listener, routes, bounds, stop.clone())));
-        }
-        if let Some(listener) = self.listener {
-            let inbox: Arc<dyn Inbox> = Arc::new(LocalInbox::new(self.events));
-            doors.push(match self.config.inbox {
-                InboxEngine::Local => tokio::spawn(notices::receive(self.ctx.clone(), inbox, stop.clone())),
-                InboxEngine::None => tokio::spawn(notices::discard(inbox, stop.clone())),
-            });
-            let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
-            let routes = http::router(http, beside);
-            doors.push(tokio::spawn(listen::serve(listener, routes, bounds, stop.clone())));
-        }
-        stop.cancelled().await;
-        for door in doors {
-            finish(door).await;
-        }
+        deaf.cancel();
+        finish(notices.await);
         workers.shutdown(self.config.shutdown_limit).await;
         self.bucket.close().await;
         self.ctx.db.close().await;
         tracing::info!("stopped");
-        Ok(())
+        if ended_early { Err(std::io::Error::other("a part of the service ended by itself")) } else { Ok(()) }
+    }
+
+    /// Starts whatever takes in work, and the housekeeping of the metrics.
+    fn open_doors(&mut self, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
+        let bounds = Bounds::new(self.config.max_connections, self.config.shutdown_limit);
+        let mut doors = JoinSet::new();
+        doors.spawn(metrics::keep(self.metrics.clone(), stop.clone()));
+        if self.roles.schedule {
+            doors.spawn(schedule::run(self.ctx.clone(), schedules(&self.config), stop.clone()));
+        }
+        let (checks, readings) =
+            (vec![queue_check(&self.engine), workers_check(pulse)], vec![queue_reading(&self.ctx, &self.engine)]);
+        let http = http(&self.ctx, &self.config, self.metrics.clone(), checks, readings);
+        if let Some(listener) = self.metrics_listener.take() {
+            let routes = http::metrics_router(Arc::clone(&http));
+            doors.spawn(listen::serve(listener, routes, bounds, stop.clone()));
+        }
+        if let Some(listener) = self.listener.take() {
+            let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
+            doors.spawn(listen::serve(listener, http::router(http, beside), bounds, stop.clone()));
+        }
+        doors
     }
 
     async fn start_workers(&self) -> Workers {
@@ -270,8 +280,16 @@ fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
     })
 }
 
-async fn finish(door: JoinHandle<()>) {
-    if let Err(error) = door.await {
+/// The notice door, as the configuration has it.
+async fn notices(ctx: Context, engine: InboxEngine, inbox: LocalInbox, stop: CancellationToken) {
+    match engine {
+        InboxEngine::Local => notices::receive(ctx, Arc::new(inbox), stop).await,
+        InboxEngine::None => notices::discard(Arc::new(inbox), stop).await,
+    }
+}
+
+fn finish(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
         tracing::error!(%error, "a door has failed");
     }
 }

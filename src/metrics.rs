@@ -1,6 +1,8 @@
 //! What Prometheus sees: every metric described, present at zero from the start, and read from the ledger where it is a count
 //! of things.
 
+use std::time::Duration;
+
 use crate::queue::{self, engine::Depth};
 use longshore_jobs::job::Pool;
 use longshore_jobs::model::Status;
@@ -8,12 +10,16 @@ use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::roster;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 
 /// Upper bounds in seconds for what takes milliseconds: requests, waits, jobs.
 const SHORT: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Upper bounds in seconds for what takes as long as a notice may be late.
 const LONG: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// How often recorded samples are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Makes the recorder the process's own and shows every metric at zero.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
@@ -24,6 +30,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe();
     start_at_zero();
     Ok(handle)
+}
+
+/// Tidies what was recorded every few seconds, until `stop`: without it, histograms grow until somebody scrapes them.
+pub async fn keep(handle: PrometheusHandle, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        handle.run_upkeep();
+    }
 }
 
 fn describe() {

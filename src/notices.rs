@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use longshore_jobs::job::{Context, Lane, NewJob, with_causes};
 use longshore_jobs::model::keys;
 use longshore_jobs::model::notice::{self, Event};
@@ -19,7 +20,7 @@ use crate::inbox::{Inbox, Message};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Hands over notices until it is stopped or the inbox is closed.
+/// Hands over notices until the inbox is closed, or it is stopped and nothing waits there any more.
 pub async fn receive(ctx: Context, inbox: Arc<dyn Inbox>, stop: CancellationToken) {
     while let Some(messages) = next(&*inbox, &stop).await {
         let arrivals = arrivals_of(&ctx, &messages);
@@ -35,7 +36,11 @@ pub async fn receive(ctx: Context, inbox: Arc<dyn Inbox>, stop: CancellationToke
 
 /// The next messages; `None` when the inbox is closed or it is time to stop.
 async fn next(inbox: &dyn Inbox, stop: &CancellationToken) -> Option<Vec<Message>> {
-    stop.run_until_cancelled(insist(stop, || inbox.receive())).await??
+    match stop.run_until_cancelled(insist(stop, || inbox.receive())).await {
+        Some(received) => received?,
+        // What is there already is taken along; what comes later is for the next start.
+        None => inbox.receive().now_or_never()?.ok()?,
+    }
 }
 
 /// Attempts it until it succeeds, with longer and longer waits; `None` when it is time to stop.

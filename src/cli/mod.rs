@@ -21,6 +21,7 @@ mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -127,7 +128,10 @@ fn start(cli: Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new("the program cannot start its threads").because(&error))?;
-    runtime.block_on(run(cli.command, config))
+    let ended = runtime.block_on(run(cli.command, config));
+    // A thread that still hashes for nobody is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
 }
 
 async fn run(command: Command, config: Config) -> Result<(), Failure> {

@@ -18,7 +18,8 @@ pub(super) async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     let is_here_alone = config.listen.ip().is_unspecified() && config.public_url.is_none();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
     let app = App::open(config, roles, metrics).await.map_err(|error| cannot_start(&error))?;
-    let token = make_first_key(&app, bootstrap.clone()).await?;
+    // A worker alone has nobody to show a new token to.
+    let token = if intake || bootstrap.is_some() { make_first_key(&app, bootstrap.clone()).await? } else { None };
     let stop = shutdown::on_signal().map_err(|error| Failure::new("signals cannot be listened for").because(&error))?;
     if intake {
         // A configured token is known to whoever configured it.
