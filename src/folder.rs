@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 const LOCK: &str = "longshore.lock";
+/// The lock of a bucket's folder.
+pub(crate) const BUCKET_LOCK: &str = "longshore-bucket.lock";
 /// What a refusal calls it.
 const THE_FOLDER: &str = "the data folder";
 const SERVING: &str = "serving.json";
@@ -140,6 +142,11 @@ pub(crate) fn serving(path: &Path) -> io::Result<Option<Serving>> {
         Err(TryLockError::WouldBlock) => Ok(read_serving(path)),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether some longshore keeps its data or a bucket in this folder, be it ours or another's.
+pub(crate) fn is_kept_by_longshore(path: &Path) -> bool {
+    [LOCK, BUCKET_LOCK].iter().any(|lock| path.join(lock).is_file())
 }
 
 /// Makes the folder, readable by its owner alone.

@@ -42,7 +42,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use url::Url;
 
-use crate::folder::{FolderError, Lock};
+use crate::folder::{BUCKET_LOCK, FolderError, Lock};
 use fault::Fault;
 use files::{Files, Incoming, Written};
 use index::{Copied, Index, Row};
@@ -137,7 +137,7 @@ impl LocalBucket {
     /// Opens a folder as a bucket, made if it is not there. A notice of every object that is posted goes to `events`.
     pub(crate) async fn open(dir: &Path, options: Options, events: mpsc::Sender<String>) -> Result<Self, OpenError> {
         files::make_folder(dir)?;
-        let lock = Lock::take(("the bucket's folder", dir), &dir.join("bucket.lock"))?;
+        let lock = Lock::take(("the bucket's folder", dir), &dir.join(BUCKET_LOCK))?;
         let index = Index::open(&dir.join("index.db")).await?;
         let (folder, given, opening) = (dir.to_owned(), options.credentials, index.opening());
         let opened = spawn_blocking(move || {

@@ -2,12 +2,15 @@
 //!
 //! A file of a folder is called by its path relative to that folder, so that a second run gives the same names; where two
 //! folders of one run hold the same relative path, the later one has its folder's name put before. Links are not followed.
-//! What longshore itself keeps, credentials among it, is left out wherever it lies.
+//! What longshore itself keeps, credentials among it, is left out wherever it lies: what the configuration names, and any
+//! other folder that bears longshore's lock, since the configuration of this run may not be that of the server.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
+
+use crate::folder::is_kept_by_longshore;
 
 /// A file to upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +38,15 @@ pub(super) struct Walked {
     seen: HashSet<PathBuf>,
 }
 
-/// Finds every file below the paths but for those that are `own` or lie in what is. Blocks.
+/// Finds every file below the paths but for what longshore keeps: the `own` folders and files, and folders that bear its lock.
+/// Blocks.
 pub(super) fn walk(paths: &[PathBuf], own: &[PathBuf]) -> Walked {
     // What is not there cannot be met.
     let own: Vec<_> = own.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let mut walked = Walked::default();
     for root in paths {
         match root.canonicalize() {
-            Ok(real) if own.iter().any(|own| real.starts_with(own)) => {
+            Ok(real) if own.iter().any(|own| real.starts_with(own)) || is_kept_by_longshore(&real) => {
                 walked.failures.push((root.display().to_string(), "it is longshore's own".to_owned()));
             }
             Ok(real) => walked.add_root((root, &real), &own),
@@ -57,7 +61,7 @@ impl Walked {
         let mut entries = WalkDir::new(real).sort_by_file_name().into_iter();
         while let Some(entry) = entries.next() {
             match entry {
-                Ok(entry) if own.iter().any(|own| own == entry.path()) => {
+                Ok(entry) if is_left_out(&entry, own) => {
                     if entry.file_type().is_dir() {
                         entries.skip_current_dir();
                     }
@@ -98,6 +102,10 @@ impl Walked {
         }
         slashed(path)
     }
+}
+
+fn is_left_out(entry: &DirEntry, own: &[PathBuf]) -> bool {
+    own.iter().any(|own| own == entry.path()) || (entry.file_type().is_dir() && is_kept_by_longshore(entry.path()))
 }
 
 fn slashed(path: &Path) -> String {
@@ -166,6 +174,15 @@ mod tests {
             let walked = walk(std::slice::from_ref(&asked), &own);
             assert_eq!((names(&walked).len(), walked.failures.len()), (0, 1), "{}", asked.display());
         }
+    }
+
+    #[test]
+    fn a_data_folder_that_the_configuration_does_not_know_is_left_out_too() {
+        let folder = folder(&["a.txt", "d/longshore.lock", "d/longshore.db", "b/longshore-bucket.lock", "b/x"]);
+        let walked = walk(&[folder.path().to_owned()], &[]);
+        assert_eq!((names(&walked), walked.left_out.len()), (vec!["a.txt"], 2));
+        let walked = walk(&[folder.path().join("d")], &[]);
+        assert_eq!((names(&walked).len(), walked.failures.len()), (0, 1));
     }
 
     #[cfg(unix)]
