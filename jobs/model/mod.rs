@@ -1,7 +1,7 @@
 //! What the pipeline speaks of: pure types and rules, no input or output.
 //!
 //! Everything here can be tested without a database, a bucket or a clock. Types that stand in the ledger as text say so
-//! with [`stored_as_text!`], so that an operator who opens the database reads the same words as the API shows.
+//! with `stored_as_text!`, so that an operator who opens the database reads the same words as the API shows.
 
 pub mod digest;
 pub mod file;
