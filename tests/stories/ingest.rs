@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::server::{Place, Server};
+use crate::server::{Place, Server, TOKEN};
 
 /// A folder of small files, some of them alike. Returns it and the bytes of all files together.
 pub fn folder_of(place: &Place, files: usize) -> (PathBuf, i64) {
@@ -58,6 +58,18 @@ async fn without_a_server_one_is_brought_up_for_the_run() {
 
     let server = place.up();
     server.report_of(20).await;
+}
+
+#[tokio::test]
+async fn the_configured_token_is_good_for_the_server_of_a_run_and_its_data_stay_at_home() {
+    let place = Place::new(&[]);
+    folder_of(&place, 5);
+
+    // The folder holds the pictures and the data folder of the run itself.
+    let everything = place.path().to_str().unwrap();
+    let summary = summary_in(&place.print(&["ingest", everything, "--token", TOKEN, "--json"]));
+
+    assert_eq!((&summary["files"], &summary["failures"]), (&Value::from(5), &serde_json::json!([])), "{summary}");
 }
 
 #[tokio::test]
