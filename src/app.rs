@@ -61,8 +61,8 @@ pub(crate) struct App {
     listener: Option<TcpListener>,
     metrics_listener: Option<TcpListener>,
     metrics: PrometheusHandle,
-    folder: DataFolder,
-    _ledger: Lock,
+    /// Ours as long as we serve.
+    _held: (DataFolder, Lock),
     url: String,
 }
 
@@ -140,9 +140,13 @@ impl App {
             clock,
             limits: config.limits,
         };
+        // Before anybody is told the address: from now on a client may connect, and is answered once we run.
+        if listener.is_some() {
+            folder.announce(&url)?;
+        }
         let engine = Arc::new(queue);
         Ok(Self {
-            _ledger: ledger,
+            _held: (folder, ledger),
             ctx,
             config,
             roles,
@@ -152,7 +156,6 @@ impl App {
             listener,
             metrics_listener,
             metrics,
-            folder,
             url,
         })
     }
@@ -191,7 +194,6 @@ impl App {
             let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
             let routes = http::router(http, beside);
             doors.push(tokio::spawn(listen::serve(listener, routes, bounds, stop.clone())));
-            self.folder.announce(&self.url)?;
         }
         stop.cancelled().await;
         for door in doors {

@@ -81,7 +81,12 @@ impl DataFolder {
     }
 
     /// Tells others where this process is reached.
-    pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
+    pub(crate) fn announce(&self, url: &str) -> Result<(), FolderError> {
+        let refused = |source| FolderError::Refused { what: THE_FOLDER, path: self.path.clone(), source };
+        self.note(url).map_err(refused)
+    }
+
+    fn note(&self, url: &str) -> io::Result<()> {
         let serving = Serving { url: url.to_owned(), pid: std::process::id() };
         let text = serde_json::to_string(&serving).map_err(io::Error::other)?;
         let draft = self.path.join("serving.json.new");
