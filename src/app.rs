@@ -179,7 +179,10 @@ impl App {
         let notices = tokio::spawn(notices(self.ctx.clone(), self.config.inbox, inbox, deaf.clone()));
         let ended_early = tokio::select! {
             () = stop.cancelled() => false,
-            Some(_) = doors.join_next() => true,
+            Some(ended) = doors.join_next() => {
+                finish(ended);
+                true
+            }
         };
         stop.cancel();
         while let Some(ended) = doors.join_next().await {
