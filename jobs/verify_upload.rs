@@ -6,14 +6,16 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Pool};
@@ -156,10 +158,20 @@ impl From<ReadError> for Hashing {
     }
 }
 
-/// Hashes the version, within a minute and a second more for each megabyte.
+/// An object above this size waits for its turn to be hashed.
+const LARGE: i64 = 256 * 1024;
+
+/// Two large objects per core at once, one of which may wait for its bytes: more would only take memory from each other.
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Semaphore::new(2 * cores)
+});
+
+/// Hashes the version, within a minute and a second more for each megabyte from when its turn has come.
 pub(crate) async fn hash_in_time(ctx: &Context, version: &ObjectHead) -> Result<Digest, Hashing> {
     let size = version.size;
     let limit = Duration::from_secs(60 + u64::try_from(size).unwrap_or(0) / 1_000_000);
+    let _turn = if size > LARGE { TURNS.acquire().await.ok() } else { None };
     let started = Instant::now();
     let hashed = tokio::time::timeout(limit, hash(ctx, version)).await;
     let (digest, read) = hashed.map_err(|_| ReadError::Slow { size, limit })??;

@@ -27,7 +27,7 @@ pub(super) struct FilesArgs {
     #[arg(long, default_value_t = 10_240, value_name = "BYTES")]
     pub(super) size: usize,
     /// How many at once.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N")]
     pub(super) concurrency: usize,
 }
 

@@ -25,7 +25,7 @@ pub(crate) use summary::Summary;
 use walk::{Found, Walked};
 
 /// How many files are on their way at once unless somebody says otherwise.
-pub(crate) const CONCURRENCY: usize = 64;
+pub(crate) const CONCURRENCY: usize = 256;
 
 /// What to ingest, and how.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use super::pauses::Watch;
 /// How long a bell may be silent before the engine is asked when the next job is due.
 const QUIET: Duration = Duration::from_millis(10);
 /// The least time between two claims that do not fill the slots: what is pushed meanwhile is claimed together.
-const GATHERING: Duration = Duration::from_millis(1);
+const GATHERING: Duration = Duration::from_millis(4);
 
 /// The one of a worker that claims.
 pub(super) struct Fetcher {
