@@ -1,6 +1,6 @@
 //! The ledger: the rows that are the truth, and the SQL that moves them.
 //!
-//! SQL is written once, in the common subset of the engines, and each statement is repeated per engine by [`sql!`]. Reads go
+//! SQL is written once, in the common subset of the engines, and each statement is repeated per engine by `sql!`. Reads go
 //! through a pool; writes go through [`Db::write`], which on SQLite puts everything that waits into one transaction: a
 //! commit costs an fsync, and a thousand small moves should not pay a thousand of them.
 
@@ -47,7 +47,7 @@ pub enum Connection<S> {
 pub struct Tx<'t>(Connection<&'t mut sqlx::SqliteConnection>);
 
 impl Tx<'_> {
-    /// For [`sql!`].
+    /// For `sql!`.
     pub fn on(&mut self) -> Connection<&mut sqlx::SqliteConnection> {
         match &mut self.0 {
             Connection::Sqlite(connection) => Connection::Sqlite(connection),
@@ -70,7 +70,7 @@ impl Db {
         Ok(Self { gathered: steps::Gathered::start(&engine), engine, moves: Moves::default() })
     }
 
-    /// For [`sql!`], to read outside of a write.
+    /// For `sql!`, to read outside of a write.
     #[must_use]
     pub fn reader(&self) -> Connection<&sqlx::SqlitePool> {
         Connection::Sqlite(self.engine.reader())

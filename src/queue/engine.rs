@@ -1,7 +1,7 @@
 //! What a queue engine does: keeps jobs, lends them out under leases, and stores what came of them.
 //!
 //! An engine knows nothing of apalis, and a worker knows nothing of tables or streams. What every engine has to obey is
-//! written down as tests in [`contract`](super::contract); a new engine plugs in there.
+//! written down as tests in `contract`; a new engine plugs in there.
 
 use std::collections::HashMap;
 use std::sync::Arc;

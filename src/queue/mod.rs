@@ -8,7 +8,7 @@
 //! - `backend`: what apalis sees of all this
 //! - [`workers`]: the apalis workers of this process, and their end
 //! - [`pauses`]: pools that stand still
-//! - [`bench`]: how fast all of it is
+//! - [`mod@bench`]: how fast all of it is
 //!
 //! # The way of a job
 //!
