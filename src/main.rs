@@ -24,7 +24,7 @@ mod telemetry;
 
 use std::process::ExitCode;
 
-/// Many small allocations on several threads: measured, it saves a tenth of the time of an ingest.
+/// Many small allocations on several threads: in a profile of an ingest, libc, mostly its allocator, had a fifth of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
