@@ -178,6 +178,8 @@ impl App {
         let (deaf, inbox) = (CancellationToken::new(), LocalInbox::new(self.events));
         let notices = tokio::spawn(notices(self.ctx.clone(), self.config.inbox, inbox, deaf.clone()));
         let ended_early = tokio::select! {
+            // First: at a stop the doors end too.
+            biased;
             () = stop.cancelled() => false,
             Some(ended) = doors.join_next() => {
                 finish(ended);
