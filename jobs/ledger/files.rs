@@ -28,6 +28,10 @@ pub enum Stored {
 /// `copy` is the key of a copy that may become the blob. Without one the org must have the blob already: where it has not,
 /// the answer is [`Stored::Leaving`].
 pub async fn store(db: &Db, upload: Upload, copy: Option<String>, now: Timestamp) -> Result<Stored, LedgerError> {
+    if upload.verified_sha256.is_none() || upload.arrived_size.is_none() {
+        // It was not verified as it was seen, so the row is not to be moved.
+        return Ok(Stored::Lost);
+    }
     let id = upload.id;
     let stored = db.gathered().store.ask(Store { upload, copy, now }).await?;
     moved(db, id, Status::Done, u64::from(matches!(stored, Stored::Adopted | Stored::Joined)));

@@ -81,7 +81,8 @@ where
             tracing::warn!(error = with_causes(&error), questions = alone.len(), "asked again, each alone");
             for (question, caller) in alone.into_iter().zip(callers) {
                 let answered = guarded(answer(vec![question])).await;
-                tell(caller, answered.and_then(|mut answers| answers.pop().ok_or(LedgerError::Withdrawn)));
+                let unanswered = || LedgerError::Uncommitted("nothing was answered".to_owned());
+                tell(caller, answered.and_then(|mut answers| answers.pop().ok_or_else(unanswered)));
             }
         }
     }

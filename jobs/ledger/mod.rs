@@ -104,15 +104,6 @@ impl Db {
         self.engine.write(sqlite::Unit::Hint, |connection| body(Tx(Connection::Sqlite(connection)))).await
     }
 
-    /// As [`Db::write_hint`] for a body of several statements.
-    pub async fn write_hints<T, F>(&self, body: F) -> Result<T, LedgerError>
-    where
-        T: Send + 'static,
-        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
-    {
-        self.engine.write(sqlite::Unit::Hints, |connection| body(Tx(Connection::Sqlite(connection)))).await
-    }
-
     /// What many ask for together.
     pub(crate) fn gathered(&self) -> &steps::Gathered {
         &self.gathered
@@ -152,9 +143,6 @@ pub enum LedgerError {
     /// Something unique stands for another row.
     #[error("what must be unique is taken")]
     Taken,
-    /// The body found that it must not go on, and everything it wrote was undone.
-    #[error("the write was withdrawn")]
-    Withdrawn,
 }
 
 impl LedgerError {

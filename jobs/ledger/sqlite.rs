@@ -48,19 +48,12 @@ pub enum Unit {
     Statements,
     /// One statement that a power cut may undo.
     Hint,
-    /// Several of that kind: they get a savepoint.
-    Hints,
 }
 
 impl Unit {
     /// Whether its commit waits for the disk.
     const fn is_lasting(self) -> bool {
-        matches!(self, Self::Statement | Self::Statements)
-    }
-
-    /// Whether it is more than one statement, to be undone together.
-    const fn needs_savepoint(self) -> bool {
-        matches!(self, Self::Statements | Self::Hints)
+        !matches!(self, Self::Hint)
     }
 }
 
@@ -251,7 +244,7 @@ async fn control(connection: &mut SqliteConnection, statement: &'static str) -> 
 }
 
 async fn run_write(connection: &mut SqliteConnection, write: Write) -> Result<Reply, sqlx::Error> {
-    if !write.unit.needs_savepoint() {
+    if write.unit != Unit::Statements {
         return Ok((write.body)(connection).await);
     }
     control(connection, "savepoint write").await?;
