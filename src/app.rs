@@ -1,36 +1,32 @@
 //! The only wiring: what a configuration becomes, how its parts start, and in which order they end.
 
+mod engines;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
 use longshore_jobs::job::{Context, Pool};
-use longshore_jobs::ledger::{Db, LedgerError, dead_letters};
-use longshore_jobs::model::policy::Credentials;
-use longshore_jobs::outside::{Bucket, Clock, Queue, SystemClock};
+use longshore_jobs::ledger::{LedgerError, dead_letters};
+use longshore_jobs::outside::{Clock, SystemClock};
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use crate::bucket::local::{self, LocalBucket};
-use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
-use crate::folder::{self, DataFolder, FolderError, Lock};
+use self::engines::{Notices, Store, as_queue, take_over};
+use crate::bucket::{local, s3};
+use crate::config::Config;
+use crate::folder::{DataFolder, FolderError, Lock};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
-use crate::inbox::LocalInbox;
+use crate::inbox::InboxError;
 use crate::listen::{self, Bounds};
 use crate::queue::engine::{Engine, EngineError};
-use crate::queue::sql::SqlQueue;
 use crate::queue::workers::{Pulse, Workers};
 use crate::schedule::{self, Schedule};
 use crate::{metrics, notices};
 
-/// How many events of the local bucket may wait for the notice door before posts do.
-const EVENTS: usize = 10_000;
+pub(crate) use self::engines::{open_ledger, open_queue, s3_options};
 
 /// Which parts a process runs.
 #[derive(Clone, Debug)]
@@ -56,13 +52,13 @@ pub(crate) struct App {
     config: Config,
     roles: Roles,
     engine: Arc<dyn Engine>,
-    bucket: Arc<LocalBucket>,
-    events: mpsc::Receiver<String>,
+    store: Store,
+    notices: Notices,
     listener: Option<TcpListener>,
     metrics_listener: Option<TcpListener>,
     metrics: PrometheusHandle,
-    /// Ours as long as we serve.
-    _held: (DataFolder, Lock),
+    /// What is kept in files is ours as long as we serve.
+    _held: Option<Files>,
     url: String,
 }
 
@@ -87,6 +83,12 @@ pub(crate) enum StartError {
     /// The bucket does not open.
     #[error("open the bucket")]
     Bucket(#[from] local::OpenError),
+    /// The bucket on S3 cannot be used.
+    #[error("open the bucket")]
+    S3(#[from] s3::OpenError),
+    /// The inbox does not open.
+    #[error("open the inbox")]
+    Inbox(#[from] InboxError),
     /// The queue does not answer.
     #[error("take over the queue")]
     Queue(#[from] EngineError),
@@ -98,27 +100,31 @@ pub(crate) enum StartError {
     Url(String),
 }
 
-/// Opens the ledger of a configuration, without serving from it.
-pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
-    let DatabaseEngine::Sqlite(path) = &config.database;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for folder in [&config.data_dir, folder] {
-        folder::make(folder).map_err(|source| FolderError::Refused {
-            what: "the folder",
-            path: folder.to_owned(),
-            source,
-        })?;
+/// The files of a process that keeps something on this machine: nobody else serves from them.
+struct Files {
+    folder: DataFolder,
+    _ledger: Option<Lock>,
+}
+
+impl Files {
+    /// Takes the data folder; `None` when all of it is kept on servers, which any number of processes may share.
+    fn claim(config: &Config) -> Result<Option<DataFolder>, FolderError> {
+        config.is_local().then(|| DataFolder::claim(&config.data_dir)).transpose()
     }
-    Ok(Db::open_sqlite(path).await?)
+
+    /// Takes the ledger's file too, once it is there.
+    fn with_ledger(folder: DataFolder, config: &Config) -> Result<Self, FolderError> {
+        let ledger = config.database.file().map(|file| Lock::beside("the ledger", file)).transpose()?;
+        Ok(Self { folder, _ledger: ledger })
+    }
 }
 
 impl App {
-    /// Takes the data folder, opens everything and binds the address.
+    /// Takes what is kept in files, opens everything and binds the address.
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
-        let folder = DataFolder::claim(&config.data_dir)?;
+        let folder = Files::claim(&config)?;
         let db = open_ledger(&config).await?;
-        let DatabaseEngine::Sqlite(ledger) = &config.database;
-        let ledger = Lock::beside("the ledger", ledger)?;
+        let files = folder.map(|folder| Files::with_ledger(folder, &config)).transpose()?;
         let listener = if roles.intake { Some(bind(config.listen).await?) } else { None };
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(bind(address).await?),
@@ -127,37 +133,16 @@ impl App {
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
         let url = config.public_url(bound);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (events_in, events) = mpsc::channel(EVENTS);
-        let bucket = Arc::new(open_bucket(&config, &url, events_in).await?);
-        let QueueEngine::Database = config.queue;
-        let queue = SqlQueue::new(db.clone(), Arc::clone(&clock));
-        // The data folder and the ledger are ours, so whoever holds a lease is dead.
-        queue.void_leases().await?;
-        let ctx = Context {
-            db,
-            bucket: Arc::clone(&bucket) as Arc<dyn Bucket>,
-            queue: Arc::new(queue.clone()) as Arc<dyn Queue>,
-            clock,
-            limits: config.limits,
-        };
+        let mut store = Store::open(&config, &url).await?;
+        let notices = Notices::open(&config, &mut store, roles.intake).await?;
+        let engine = open_queue(&config, &db, &clock, &roles.pools).await?;
+        take_over(&config, &engine).await?;
+        let ctx = Context { db, bucket: store.bucket(), queue: as_queue(&engine), clock, limits: config.limits };
         // Before anybody is told the address: from now on a client may connect, and is answered once we run.
-        if listener.is_some() {
-            folder.announce(&url)?;
+        if let Some(files) = files.as_ref().filter(|_| listener.is_some()) {
+            files.folder.announce(&url)?;
         }
-        let engine = Arc::new(queue);
-        Ok(Self {
-            _held: (folder, ledger),
-            ctx,
-            config,
-            roles,
-            engine,
-            bucket,
-            events,
-            listener,
-            metrics_listener,
-            metrics,
-            url,
-        })
+        Ok(Self { _held: files, ctx, config, roles, engine, store, notices, listener, metrics_listener, metrics, url })
     }
 
     /// Where it is reached; no slash at its end.
@@ -175,8 +160,8 @@ impl App {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> std::io::Result<()> {
         let workers = self.start_workers().await;
         let mut doors = self.open_doors(workers.pulse(), &stop);
-        let (deaf, inbox) = (CancellationToken::new(), LocalInbox::new(self.events));
-        let notices = tokio::spawn(notices(self.ctx.clone(), self.config.inbox, inbox, deaf.clone()));
+        let deaf = CancellationToken::new();
+        let mut notices = receive(&self.ctx, self.notices, &deaf);
         let ended_early = tokio::select! {
             // First: at a stop the doors end too.
             biased;
@@ -191,9 +176,11 @@ impl App {
             finish(ended);
         }
         deaf.cancel();
-        finish(notices.await);
+        while let Some(ended) = notices.join_next().await {
+            finish(ended);
+        }
         workers.shutdown(self.config.shutdown_limit).await;
-        self.bucket.close().await;
+        self.store.close().await;
         self.ctx.db.close().await;
         tracing::info!("stopped");
         if ended_early { Err(std::io::Error::other("a part of the service ended by itself")) } else { Ok(()) }
@@ -215,8 +202,7 @@ impl App {
             doors.spawn(listen::serve(listener, routes, bounds, stop.clone()));
         }
         if let Some(listener) = self.listener.take() {
-            let beside = Router::new().nest("/bucket", local::router(Arc::clone(&self.bucket)));
-            doors.spawn(listen::serve(listener, http::router(http, beside), bounds, stop.clone()));
+            doors.spawn(listen::serve(listener, http::router(http, self.store.routes()), bounds, stop.clone()));
         }
         doors
     }
@@ -229,18 +215,6 @@ impl App {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
-}
-
-async fn open_bucket(config: &Config, url: &str, events: mpsc::Sender<String>) -> Result<LocalBucket, StartError> {
-    let BucketEngine::Folder(path) = &config.bucket;
-    let public = Url::parse(&format!("{url}/bucket")).map_err(|_| StartError::Url(url.to_owned()))?;
-    let credentials = config.local_bucket.as_ref().map(|given| Credentials {
-        access_key_id: given.access_key_id.clone(),
-        secret_access_key: given.secret_access_key.reveal().to_owned(),
-        session_token: None,
-    });
-    let options = local::Options { credentials, ..local::Options::new(public) };
-    Ok(LocalBucket::open(path, options, events).await?)
 }
 
 fn schedules(config: &Config) -> Vec<Schedule> {
@@ -285,12 +259,21 @@ fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
     })
 }
 
-/// The notice door, as the configuration has it.
-async fn notices(ctx: Context, engine: InboxEngine, inbox: LocalInbox, stop: CancellationToken) {
-    match engine {
-        InboxEngine::Local => notices::receive(ctx, Arc::new(inbox), stop).await,
-        InboxEngine::None => notices::discard(Arc::new(inbox), stop).await,
+/// The notice door: as many receivers as the inbox wants.
+fn receive(ctx: &Context, from: Notices, stop: &CancellationToken) -> JoinSet<()> {
+    let mut receivers = JoinSet::new();
+    match from {
+        Notices::From(inbox, receivers_wanted) => {
+            for _ in 0..receivers_wanted {
+                receivers.spawn(notices::receive(ctx.clone(), Arc::clone(&inbox), stop.clone()));
+            }
+        }
+        Notices::Unwanted(inbox) => {
+            receivers.spawn(notices::discard(inbox, stop.clone()));
+        }
+        Notices::Elsewhere => {}
     }
+    receivers
 }
 
 fn finish(ended: Result<(), JoinError>) {

@@ -53,6 +53,16 @@ pub(crate) struct Config {
     pub(crate) bucket: BucketEngine,
     /// Where notices come from.
     pub(crate) inbox: InboxEngine,
+    /// What whoever posts notices has to show; there if and only if the inbox is a webhook.
+    pub(crate) inbox_secret: Option<Secret>,
+    /// How to speak to S3, if the bucket is there.
+    pub(crate) s3: S3,
+    /// How to speak to SQS, if the inbox is there.
+    pub(crate) sqs: Sqs,
+    /// How many connections to PostgreSQL this process opens at most.
+    pub(crate) postgres_connections: u32,
+    /// What every key in Redis begins with.
+    pub(crate) redis_prefix: String,
     /// Where to serve; port 0 takes a free one.
     pub(crate) listen: SocketAddr,
     /// Where the metrics are served too; `None` for nowhere else.
@@ -99,6 +109,36 @@ pub(crate) enum LogFormat {
     Human,
     /// One JSON object per line.
     Json,
+}
+
+/// How to speak to S3.
+#[derive(Clone, Debug)]
+pub(crate) struct S3 {
+    /// Where it is; `None` for AWS.
+    pub(crate) endpoint: Option<Url>,
+    /// Where clients reach it; `None` for the same.
+    pub(crate) public_endpoint: Option<Url>,
+    /// `None`: by the SDK's chain.
+    pub(crate) region: Option<String>,
+    /// `http://host/bucket/key` instead of `http://bucket.host/key`.
+    pub(crate) path_style: bool,
+    /// Whether the SDK sends and checks checksums where it could, not only where it must.
+    pub(crate) all_checksums: bool,
+    /// Bytes of objects that may be in memory at once.
+    pub(crate) read_budget: usize,
+}
+
+/// How to speak to SQS.
+#[derive(Clone, Debug)]
+pub(crate) struct Sqs {
+    /// How many requests wait at once.
+    pub(crate) receivers: usize,
+    /// How long each waits.
+    pub(crate) wait: Duration,
+    /// How long a message is ours.
+    pub(crate) visibility: Duration,
+    /// `None`: by the queue's address or the SDK's chain.
+    pub(crate) region: Option<String>,
 }
 
 /// Credentials of the local bucket.
@@ -171,24 +211,35 @@ impl Config {
         self
     }
 
-    /// With everything that is kept in another folder, for a run that leaves nothing behind.
+    /// With everything that is kept in files in another folder, for a run that leaves nothing behind. What is kept on servers
+    /// stays there.
     pub(crate) fn moved_to(mut self, folder: &Path) -> Self {
         self.data_dir = folder.to_owned();
-        self.database = DatabaseEngine::Sqlite(folder.join("longshore.db"));
-        self.bucket = BucketEngine::Folder(folder.join("bucket"));
+        if self.database.file().is_some() {
+            self.database = DatabaseEngine::Sqlite(folder.join("longshore.db"));
+        }
+        if self.bucket.folder().is_some() {
+            self.bucket = BucketEngine::Folder(folder.join("bucket"));
+        }
         self
+    }
+
+    /// Whether anything is kept in the data folder or in files beside it, so that one process at a time may serve.
+    pub(crate) fn is_local(&self) -> bool {
+        self.database.file().is_some() || self.bucket.folder().is_some()
     }
 
     /// Folders and files that hold what this program keeps, credentials among it. Not all of them need to be there.
     pub(crate) fn own_places(&self) -> Vec<PathBuf> {
-        let (DatabaseEngine::Sqlite(ledger), BucketEngine::Folder(bucket)) = (&self.database, &self.bucket);
-        let beside = |ending: &str| {
-            let mut name = ledger.clone().into_os_string();
+        let beside = |ledger: &Path, ending: &str| {
+            let mut name = ledger.as_os_str().to_owned();
             name.push(ending);
             PathBuf::from(name)
         };
-        let ledger = ["", "-wal", "-shm", "-journal", ".lock"].map(beside);
-        [self.data_dir.clone(), bucket.clone()].into_iter().chain(ledger).collect()
+        let endings = ["", "-wal", "-shm", "-journal", ".lock"];
+        let ledger = self.database.file().into_iter().flat_map(|file| endings.map(|ending| beside(file, ending)));
+        let bucket = self.bucket.folder().map(Path::to_owned);
+        [self.data_dir.clone()].into_iter().chain(bucket).chain(ledger).collect()
     }
 
     fn read(layers: &mut Layers) -> Self {
@@ -197,11 +248,20 @@ impl Config {
         let bucket = layers.read("bucket_url", |text| BucketEngine::parse(text, &data_dir));
         layers.resolve("database_url", &database);
         layers.resolve("bucket_url", &bucket);
+        let inbox = layers.read("inbox_url", InboxEngine::parse);
+        if let Some(wrong) = inbox.misfit(&bucket) {
+            layers.fault("inbox_url", wrong);
+        }
         Self {
             database,
             queue: layers.read("queue_url", QueueEngine::parse),
             bucket,
-            inbox: layers.read("inbox_url", InboxEngine::parse),
+            inbox_secret: read_inbox_secret(layers, &inbox),
+            inbox,
+            s3: read_s3(layers),
+            sqs: read_sqs(layers),
+            postgres_connections: layers.read("postgres.connections", units::pool_size),
+            redis_prefix: layers.read("redis.prefix", units::key_prefix),
             listen: layers.read("listen", units::address),
             metrics_listen: layers.read("metrics_listen", |text| units::optional(text, units::address)),
             max_connections: layers.read("max_connections", units::connections),
@@ -268,6 +328,45 @@ fn read_credentials(layers: &mut Layers) -> Option<Credentials> {
             layers.fault(secret, Wrong::new("is missing although the access key id is set", "set both or neither"));
             None
         }
+    }
+}
+
+/// The secret of a webhook; it and the webhook come together.
+fn read_inbox_secret(layers: &mut Layers, inbox: &InboxEngine) -> Option<Secret> {
+    let secret = layers.read("inbox_secret", |text| units::optional(text, units::long_secret)).map(Secret);
+    match (inbox, &secret) {
+        (InboxEngine::Webhook, None) => layers.fault(
+            "inbox_secret",
+            Wrong::new("is missing although inbox_url is webhook:", "set one of at least 32 characters"),
+        ),
+        (InboxEngine::Webhook, Some(_)) | (_, None) => {}
+        (_, Some(_)) => {
+            layers.fault("inbox_secret", Wrong::new("is set although inbox_url is not webhook:", "remove it"));
+        }
+    }
+    secret
+}
+
+fn read_s3(layers: &mut Layers) -> S3 {
+    let endpoint = layers.read("s3_endpoint", |text| units::optional(text, units::public_url));
+    let path_style = layers.read("s3.path_style", |text| units::word(text, &["auto", "yes", "no"]));
+    let checksums = layers.read("s3.checksums", |text| units::word(text, &["when_required", "when_supported"]));
+    S3 {
+        path_style: path_style == "yes" || (path_style == "auto" && endpoint.is_some()),
+        endpoint,
+        public_endpoint: layers.read("s3.public_endpoint", |text| units::optional(text, units::public_url)),
+        region: layers.read("s3.region", |text| units::optional(text, |text| Ok(text.to_owned()))),
+        all_checksums: checksums == "when_supported",
+        read_budget: layers.read("s3.read_budget", units::memory),
+    }
+}
+
+fn read_sqs(layers: &mut Layers) -> Sqs {
+    Sqs {
+        receivers: layers.read("sqs.receivers", units::receivers),
+        wait: layers.read("sqs.wait", units::long_poll),
+        visibility: layers.read("sqs.visibility", units::visibility),
+        region: layers.read("sqs.region", |text| units::optional(text, |text| Ok(text.to_owned()))),
     }
 }
 
@@ -370,7 +469,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_place() {
         let file = "lisen = \"x\"\n[limits]\nmax_size = \"much\"\npolicy_life = \"0s\"\n[intake]\nwait = [1]\n";
         let environment = [("LONGSHORE_POOLS__VERIFY", "none"), ("LONGSHORE_NO_SUCH", "1")];
-        let flags = [("database_url", "postgres://db/longshore"), ("schedule.sweep_bucket", "hourly")];
+        let flags = [("database_url", "mysql://db/longshore"), ("schedule.sweep_bucket", "hourly")];
         let error = load(file, &environment, &flags).unwrap_err();
 
         let told = error.to_string();
@@ -383,7 +482,7 @@ mod tests {
             "LONGSHORE_POOLS__VERIFY",
             "LONGSHORE_NO_SUCH",
             "--database-url",
-            "not built into this version yet",
+            "is not a URL that can be used here",
             "--schedule-sweep-bucket",
         ] {
             assert!(told.contains(part), "{part} is missing in: {told}");
@@ -394,6 +493,30 @@ mod tests {
     fn one_half_of_the_credentials_is_a_mistake() {
         let error = load("[local_bucket]\naccess_key_id = \"id\"", &[], &[]).unwrap_err();
         assert!(error.to_string().contains("local_bucket.secret_access_key is missing"), "{error}");
+    }
+
+    #[test]
+    fn engines_on_servers_are_read_with_what_belongs_to_them() {
+        let file = "database_url = \"postgres://me:pw@db/l\"\nqueue_url = \"redis://queue\"\nbucket_url = \"s3://acme\"
+            inbox_url = \"sqs+http://cloud:4566/000000000000/notices\"\ns3_endpoint = \"http://cloud:4566\"";
+        let config = load(file, &[("LONGSHORE_POSTGRES__CONNECTIONS", "40")], &[]).unwrap();
+
+        assert!(!config.is_local() && config.s3.path_style && config.inbox_secret.is_none());
+        assert_eq!((config.postgres_connections, config.sqs.wait), (40, Duration::from_secs(20)));
+        assert!(load("bucket_url = \"s3://acme\"\ninbox_url = \"none:\"", &[], &[]).unwrap().is_local(), "by its ledger");
+    }
+
+    #[test]
+    fn an_inbox_that_does_not_fit_is_a_mistake() {
+        let told = |file: &str| load(file, &[], &[]).unwrap_err().to_string();
+        assert!(told("bucket_url = \"s3://acme\"").contains("no notices of a bucket on S3"));
+        assert!(told("inbox_url = \"sqs+https://h/1/q\"").contains("no notices of the local bucket"));
+        let webhook = "bucket_url = \"s3://acme\"\ninbox_url = \"webhook:\"\n";
+        assert!(told(webhook).contains("inbox_secret is missing"));
+        assert!(told(&format!("{webhook}inbox_secret = \"short\"")).contains("is too short"));
+        assert!(told(&format!("inbox_secret = \"{}\"", "x".repeat(32))).contains("is set although"));
+        let secret = load(&format!("{webhook}inbox_secret = \"{}\"", "x".repeat(32)), &[], &[]).unwrap().inbox_secret;
+        assert_eq!(secret.unwrap().reveal().len(), 32);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use clap::{Args, Subcommand};
 use longshore_jobs::ledger::Db;
 use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
 use longshore_jobs::model::Timestamp;
-use longshore_jobs::outside::SystemClock;
+use longshore_jobs::outside::{Clock, SystemClock};
 use uuid::Uuid;
 
 use super::output::Columns;
 use super::{Failure, existing_ledger, say};
+use crate::app;
 use crate::config::Config;
-use crate::queue::sql::SqlQueue;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum JobsCommand {
@@ -64,7 +64,7 @@ pub(super) async fn run(config: Config, command: JobsCommand) -> Result<(), Fail
     let ended = match command {
         JobsCommand::List { filter, limit } => list(&db, &filter, limit).await,
         JobsCommand::Explain { id } => explain(&db, id).await,
-        JobsCommand::Retry(selection) => retry(&db, selection).await,
+        JobsCommand::Retry(selection) => retry(&db, &config, selection).await,
         JobsCommand::Discard(selection) => discard(&db, selection).await,
     };
     db.close().await;
@@ -130,11 +130,14 @@ fn advice(letter: &DeadLetter) -> String {
     format!("{cause}\n`longshore status {about}` shows what it is about; `longshore jobs retry {id}` puts it on again.")
 }
 
-async fn retry(db: &Db, selection: Selection) -> Result<(), Failure> {
-    let queue = SqlQueue::new(db.clone(), Arc::new(SystemClock));
+async fn retry(db: &Db, config: &Config, selection: Selection) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let queue = app::open_queue(config, db, &clock, &[])
+        .await
+        .map_err(|error| Failure::new("the queue cannot be reached").because(&error).hint("check queue_url"))?;
     let (mut put_on, mut unknown) = (0, 0);
     for filter in selection.filters() {
-        let retried = dead_letters::retry(db, &queue, &filter, Timestamp::system_now())
+        let retried = dead_letters::retry(db, &*queue, &filter, Timestamp::system_now())
             .await
             .map_err(|error| Failure::new("the dead letters were not put on again").because(&error))?;
         put_on += retried.put_on;

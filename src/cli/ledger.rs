@@ -4,7 +4,7 @@ use longshore_jobs::ledger::Db;
 
 use super::Failure;
 use crate::app;
-use crate::config::{Config, DatabaseEngine};
+use crate::config::Config;
 
 /// The ledger, its schema at head; made if it is not there.
 pub(crate) async fn open_ledger(config: &Config) -> Result<Db, Failure> {
@@ -17,8 +17,7 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, Failure> {
 
 /// The ledger that is there already, for commands that have nothing to do with a fresh one.
 pub(crate) async fn existing_ledger(config: &Config) -> Result<Db, Failure> {
-    let DatabaseEngine::Sqlite(path) = &config.database;
-    if !path.exists() {
+    if let Some(path) = config.database.file().filter(|path| !path.exists()) {
         let what = format!("there is no ledger at {}; is --data-dir right?", path.display());
         return Err(
             Failure::new(what).hint("`longshore config` shows where it is looked for; `longshore up` makes one")

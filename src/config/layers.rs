@@ -15,7 +15,7 @@ const PREFIX: &str = "LONGSHORE_";
 /// Read by the clients among our commands, not part of the configuration.
 const OF_CLIENTS: [&str; 2] = ["LONGSHORE_TOKEN", "LONGSHORE_SERVER"];
 const HIDDEN: &str = "(hidden)";
-const SECRETS: [&str; 2] = ["bootstrap_token", "local_bucket.secret_access_key"];
+const SECRETS: [&str; 3] = ["bootstrap_token", "inbox_secret", "local_bucket.secret_access_key"];
 
 /// Settings by path, and what was wrong so far.
 pub(super) struct Layers {
@@ -179,11 +179,15 @@ fn broken_toml(text: &str, error: &toml::de::Error) -> String {
     format!("is not TOML (line {line}: {told})")
 }
 
-/// A setting's text as it may be shown: a URL without user and password. Paths have neither.
-fn masked(path: &str, text: &str) -> String {
+/// A setting's text as it may be shown: a URL without user and password, wherever it carries them. Paths have neither.
+pub(super) fn masked(path: &str, text: &str) -> String {
     let is_path = text.starts_with("sqlite:") || text.starts_with("file:");
-    let Some(at) = text.rfind('@').filter(|_| path.ends_with("_url") && !is_path) else {
+    if is_path || !path.ends_with("_url") {
         return text.to_owned();
+    }
+    let text = text.find("password=").map_or(text.to_owned(), |at| format!("{}password={HIDDEN}", &text[..at]));
+    let Some(at) = text.rfind('@') else {
+        return text;
     };
     let scheme = text.find("://").map_or("", |end| &text[..end + 3]);
     format!("{scheme}{HIDDEN}{}", &text[at..])
@@ -243,6 +247,7 @@ mod tests {
             ("postgres://me:secret@db:5432/l", "postgres://(hidden)@db:5432/l"),
             ("postgres://me:se/cr@et@db/l", "postgres://(hidden)@db/l"),
             ("redis:secret@db", "(hidden)@db"),
+            ("postgres://db/l?user=me&password=secret", "postgres://db/l?user=me&password=(hidden)"),
             ("s3://name", "s3://name"),
             ("sqlite://a@b/c.db", "sqlite://a@b/c.db"),
         ] {

@@ -111,6 +111,65 @@ pub(super) fn connections(text: &str) -> Result<usize, Wrong> {
     }
 }
 
+/// How many connections to a database at once.
+pub(super) fn pool_size(text: &str) -> Result<u32, Wrong> {
+    match text.parse() {
+        Ok(number @ 2..=1_000) => Ok(number),
+        _ => Err(Wrong::new("is not a number of connections", "write 2 to 1000")),
+    }
+}
+
+/// How many long polls at once.
+pub(super) fn receivers(text: &str) -> Result<usize, Wrong> {
+    match text.parse() {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err(Wrong::new("is not a number of receivers", "write 1 to 64")),
+    }
+}
+
+/// What SQS lets a request wait.
+pub(super) fn long_poll(text: &str) -> Result<Duration, Wrong> {
+    Some(duration(text)?)
+        .filter(|length| (1..=20).contains(&length.as_secs()))
+        .ok_or_else(|| Wrong::new("is out of range", "write 1s to 20s"))
+}
+
+/// What SQS allows, down to what handing over a batch may take.
+pub(super) fn visibility(text: &str) -> Result<Duration, Wrong> {
+    Some(duration(text)?)
+        .filter(|length| (30..=43_200).contains(&length.as_secs()))
+        .ok_or_else(|| Wrong::new("is out of range", "write 30s to 12h"))
+}
+
+/// Bytes of memory.
+pub(super) fn memory(text: &str) -> Result<usize, Wrong> {
+    let bytes = usize::try_from(size(text)?).unwrap_or(usize::MAX);
+    if !(16 << 20..=1 << 40).contains(&bytes) {
+        return Err(Wrong::new("is out of range", "write 16MiB to 1024GiB"));
+    }
+    Ok(bytes)
+}
+
+/// One of some words.
+pub(super) fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Wrong> {
+    let known = words.iter().find(|word| **word == text);
+    known.copied().ok_or_else(|| Wrong::new("is not one of the words for it", format!("write {}", words.join(" or "))))
+}
+
+/// What keys begin with: nothing that a pattern or a separator could mistake.
+pub(super) fn key_prefix(text: &str) -> Result<String, Wrong> {
+    let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err(Wrong::new("is not a prefix", "write letters, digits, - _ and . alone")) }
+}
+
+/// A secret that cannot be guessed.
+pub(super) fn long_secret(text: &str) -> Result<String, Wrong> {
+    if text.len() < 32 {
+        return Err(Wrong::new("is too short", "write at least 32 characters"));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() { Err(Wrong::new("is empty", "name a folder")) } else { Ok(text.into()) }
 }

@@ -3,26 +3,33 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::engines::Engines;
 use crate::server::{Server, post_form};
+
+on_each_engine! {
+    a_lost_notice_is_made_up_for_by_the_poller,
+    a_callback_alone_will_do,
+    what_never_comes_expires_and_may_be_renewed,
+    a_policy_replayed_after_the_end_changes_nothing,
+    a_cancelled_upload_takes_no_bytes,
+}
 
 /// Every second, so that a story need not wait for the minute.
 const EVERY_SECOND: &str = "* * * * * *";
 
-#[tokio::test]
-async fn a_lost_notice_is_made_up_for_by_the_poller() {
-    let server = Server::with(&[
+async fn a_lost_notice_is_made_up_for_by_the_poller(engines: Engines) {
+    let server = engines.with(&[
         ("LONGSHORE_INBOX_URL", "none:"),
         ("LONGSHORE_LIMITS__FIRST_POLL", "2s"),
         ("LONGSHORE_SCHEDULE__POLL_ARRIVALS", EVERY_SECOND),
-    ]);
+    ]).await;
     let upload = server.create(json!({ "filename": "quiet.txt" })).await;
     assert_eq!(post_form(&upload, b"nobody told").await, 201);
     assert_eq!(server.settled(&upload).await["status"], "done");
 }
 
-#[tokio::test]
-async fn a_callback_alone_will_do() {
-    let server = Server::with(&[("LONGSHORE_INBOX_URL", "none:")]);
+async fn a_callback_alone_will_do(engines: Engines) {
+    let server = engines.with(&[("LONGSHORE_INBOX_URL", "none:")]).await;
     let upload = server.create(json!({ "filename": "told.txt" })).await;
     let callback = format!("/api/uploads/{}/callback", upload["id"].as_str().unwrap());
 
@@ -38,13 +45,12 @@ async fn a_callback_alone_will_do() {
     server.report_of(1).await;
 }
 
-#[tokio::test]
-async fn what_never_comes_expires_and_may_be_renewed() {
-    let server = Server::with(&[
+async fn what_never_comes_expires_and_may_be_renewed(engines: Engines) {
+    let server = engines.with(&[
         ("LONGSHORE_LIMITS__POLICY_LIFE", "1s"),
         ("LONGSHORE_LIMITS__EXPIRY_GRACE", "0s"),
         ("LONGSHORE_SCHEDULE__EXPIRE_UPLOADS", EVERY_SECOND),
-    ]);
+    ]).await;
     let upload = server.create(json!({ "filename": "never.txt" })).await;
     assert_eq!(server.settled(&upload).await["status"], "expired");
     assert!(post_form(&upload, b"too late").await.is_client_error(), "the policy has ended");
@@ -56,9 +62,8 @@ async fn what_never_comes_expires_and_may_be_renewed() {
     assert_eq!(server.settled(&upload).await["status"], "done");
 }
 
-#[tokio::test]
-async fn a_policy_replayed_after_the_end_changes_nothing() {
-    let server = Server::start();
+async fn a_policy_replayed_after_the_end_changes_nothing(engines: Engines) {
+    let server = engines.start().await;
     let upload = server.create(json!({ "filename": "a" })).await;
     assert_eq!(post_form(&upload, b"first").await, 201);
     let done = server.settled(&upload).await;
@@ -74,9 +79,8 @@ async fn a_policy_replayed_after_the_end_changes_nothing() {
     assert_eq!(server.settled(&upload).await, done);
 }
 
-#[tokio::test]
-async fn a_cancelled_upload_takes_no_bytes() {
-    let server = Server::start();
+async fn a_cancelled_upload_takes_no_bytes(engines: Engines) {
+    let server = engines.start().await;
     let upload = server.create(json!({ "filename": "a" })).await;
     let path = format!("/api/uploads/{}", upload["id"].as_str().unwrap());
 

@@ -5,7 +5,14 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::engines::Engines;
 use crate::server::{Server, read};
+
+on_each_engine! {
+    a_body_of_ten_megabytes_of_json_is_too_large,
+    broken_multipart_stores_nothing,
+    strange_names_are_safe_or_refused,
+}
 
 async fn form(server: &Server, content_type: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
     let request = server.request(Method::POST, "/api/files").header("Content-Type", content_type).body(body);
@@ -13,17 +20,15 @@ async fn form(server: &Server, content_type: &str, body: impl Into<reqwest::Body
     (status.as_u16(), answer)
 }
 
-#[tokio::test]
-async fn a_body_of_ten_megabytes_of_json_is_too_large() {
-    let server = Server::start();
+async fn a_body_of_ten_megabytes_of_json_is_too_large(engines: Engines) {
+    let server = engines.start().await;
     let body = json!({ "filename": "x".repeat(10_000_000) });
     let (status, answer) = server.post("/api/uploads", body).await;
     assert_eq!((status.as_u16(), &answer["error"]["type"]), (413, &json!("payload_too_large_error")));
 }
 
-#[tokio::test]
-async fn broken_multipart_stores_nothing() {
-    let server = Server::start();
+async fn broken_multipart_stores_nothing(engines: Engines) {
+    let server = engines.start().await;
     let broken = "--b\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a\"\r\n\r\nno end";
     for (content_type, body) in [
         ("multipart/form-data", broken),
@@ -40,9 +45,8 @@ async fn broken_multipart_stores_nothing() {
     assert_eq!(server.get("/api/files").await.1["files"], json!([]));
 }
 
-#[tokio::test]
-async fn strange_names_are_safe_or_refused() {
-    let server = Server::start();
+async fn strange_names_are_safe_or_refused(engines: Engines) {
+    let server = engines.start().await;
     let long = "é".repeat(2048);
     for name in ["../../../../etc/cron.d/evil", "..\\..\\evil.exe", "🎉.png", ".", "..", "a\tb", &long] {
         let body = format!(
@@ -60,11 +64,11 @@ async fn strange_names_are_safe_or_refused() {
         assert_eq!((status.as_u16(), &answer["error"]["type"]), (422, &json!("unprocessable_error")), "{name:?}");
         assert!(answer["error"]["message"].as_str().unwrap().contains("filename"), "{answer}");
     }
-    only_data_beside(server.place().path());
+    only_data_beside(server.place().path(), engines);
 }
 
-/// The temporary folder holds the data folder and nothing else.
-fn only_data_beside(folder: &Path) {
+/// The temporary folder holds the data folder, if anything is kept in files, and nothing else.
+fn only_data_beside(folder: &Path, engines: Engines) {
     let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["data"]);
+    assert_eq!(names, if engines.are_remote() { vec![] } else { vec!["data"] });
 }

@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::engines::Engines;
 use crate::server::{Place, Server, TOKEN};
+
+on_each_engine! {
+    a_folder_goes_in_and_a_second_run_sends_nothing,
+    without_a_server_one_is_brought_up_for_the_run,
+}
 
 /// A folder of small files, some of them alike. Returns it and the bytes of all files together.
 pub fn folder_of(place: &Place, files: usize) -> (PathBuf, i64) {
@@ -29,9 +35,8 @@ pub fn summary_in(text: &str) -> Value {
     last["summary"].clone()
 }
 
-#[tokio::test]
-async fn a_folder_goes_in_and_a_second_run_sends_nothing() {
-    let server = Server::start();
+async fn a_folder_goes_in_and_a_second_run_sends_nothing(engines: Engines) {
+    let server = engines.start().await;
     let (folder, bytes) = folder_of(server.place(), 60);
     let folder = folder.to_str().unwrap();
 
@@ -45,9 +50,8 @@ async fn a_folder_goes_in_and_a_second_run_sends_nothing() {
     assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&Value::from(bytes), &Value::from(54)));
 }
 
-#[tokio::test]
-async fn without_a_server_one_is_brought_up_for_the_run() {
-    let place = Place::new(&[]);
+async fn without_a_server_one_is_brought_up_for_the_run(engines: Engines) {
+    let place = engines.place(&[]).await;
     let (folder, _) = folder_of(&place, 20);
     let folder = folder.to_str().unwrap();
 
@@ -62,7 +66,7 @@ async fn without_a_server_one_is_brought_up_for_the_run() {
 
 #[tokio::test]
 async fn the_configured_token_is_good_for_the_server_of_a_run_and_its_data_stay_at_home() {
-    let place = Place::new(&[]);
+    let place = Engines::Local.place(&[]).await;
     folder_of(&place, 5);
 
     // The folder holds the pictures and the data folder of the run itself.
@@ -74,7 +78,7 @@ async fn the_configured_token_is_good_for_the_server_of_a_run_and_its_data_stay_
 
 #[tokio::test]
 async fn a_failure_is_told_and_is_the_exit_code() {
-    let place = Place::new(&[]);
+    let place = Engines::Local.place(&[]).await;
     let output = place.run(&["ingest", "no-such-folder"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,14 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::engines::Engines;
 use crate::server::{Server, client, read};
+
+on_each_engine! {
+    another_orgs_things_are_forbidden,
+    a_key_does_what_its_scopes_say,
+    a_revoked_key_is_refused,
+}
 
 /// The token that `key create` printed.
 fn token_in(text: &str) -> String {
@@ -13,9 +20,8 @@ fn token_in(text: &str) -> String {
         .to_owned()
 }
 
-#[tokio::test]
-async fn another_orgs_things_are_forbidden() {
-    let server = Server::start();
+async fn another_orgs_things_are_forbidden(engines: Engines) {
+    let server = engines.start().await;
     let mine = server.uploaded("mine.txt", b"mine").await;
     server.place().print(&["org", "create", "rival"]);
     let rival = token_in(&server.place().print(&["key", "create", "--org", "rival"]));
@@ -47,9 +53,8 @@ async fn another_orgs_things_are_forbidden() {
     assert_eq!(read(request.send().await.unwrap()).await.1["uploads"][0]["status"], "issued");
 }
 
-#[tokio::test]
-async fn a_key_does_what_its_scopes_say() {
-    let server = Server::start();
+async fn a_key_does_what_its_scopes_say(engines: Engines) {
+    let server = engines.start().await;
     let key =
         |scopes: &str| token_in(&server.place().print(&["key", "create", "--org", "default", "--scopes", scopes]));
     let (reader, reporter) = (key("read"), key("report"));
@@ -67,9 +72,8 @@ async fn a_key_does_what_its_scopes_say() {
     }
 }
 
-#[tokio::test]
-async fn a_revoked_key_is_refused() {
-    let server = Server::start();
+async fn a_revoked_key_is_refused(engines: Engines) {
+    let server = engines.start().await;
     let token = token_in(&server.place().print(&["key", "create", "--org", "default"]));
     let public = token.split('_').nth(1).unwrap();
     server.place().print(&["key", "revoke", public]);

@@ -11,26 +11,36 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 
+use crate::engines::Cloud;
+
 /// All scopes of the first org.
 pub const TOKEN: &str = "lsk_stories_0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A running `longshore up`. Dropping it kills the process.
+/// A running `longshore up` and its place.
 pub struct Server {
     pub url: String,
-    process: Child,
+    process: Process,
     place: Place,
+}
+
+/// A running process of the program. Dropping it kills it.
+pub struct Process {
+    /// Where it answers; empty where it does not.
+    pub url: String,
+    child: Child,
 }
 
 /// A data folder and the settings that go with it; outlives the servers that run on it.
 pub struct Place {
     folder: TempDir,
     settings: Vec<(String, String)>,
+    cloud: Option<Cloud>,
 }
 
 impl Place {
-    pub fn new(settings: &[(&str, &str)]) -> Self {
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { folder: TempDir::new().unwrap(), settings }
+    /// Later settings win. Without a cloud the bucket is in the folder.
+    pub fn new(settings: Vec<(String, String)>, cloud: Option<Cloud>) -> Self {
+        Self { folder: TempDir::new().unwrap(), settings, cloud }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -70,12 +80,12 @@ impl Place {
 
     /// Waits until no object lies in staging.
     pub async fn staging_is_empty(&self) {
-        let index = SqliteConnectOptions::new().filename(self.data().join("bucket/index.db")).read_only(true);
-        let mut index = index.connect().await.unwrap();
-        let query = "select count(*) from objects where key like 'staging/%'";
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let staged: i64 = sqlx::query_scalar(query).fetch_one(&mut index).await.unwrap();
+            let staged = match &self.cloud {
+                None => self.staged_in_folder().await,
+                Some(cloud) => cloud.staged().await,
+            };
             if staged == 0 {
                 return;
             }
@@ -84,9 +94,27 @@ impl Place {
         }
     }
 
+    async fn staged_in_folder(&self) -> usize {
+        let index = SqliteConnectOptions::new().filename(self.data().join("bucket/index.db")).read_only(true);
+        let query = "select count(*) from objects where key like 'staging/%'";
+        let staged: i64 = sqlx::query_scalar(query).fetch_one(&mut index.connect().await.unwrap()).await.unwrap();
+        staged.try_into().unwrap()
+    }
+
+    /// Where its objects are, if not in the folder.
+    pub fn cloud(&self) -> &Cloud {
+        self.cloud.as_ref().unwrap()
+    }
+
     pub fn up(self) -> Server {
-        let mut process = self.command(&["up"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        let process = self.spawn(&["up"]);
+        Server { url: process.url.clone(), process, place: self }
+    }
+
+    /// Starts a process that tells its address, and waits for that.
+    pub fn spawn(&self, arguments: &[&str]) -> Process {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
         let url = loop {
             let mut line = String::new();
             assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended before it told its address");
@@ -96,44 +124,53 @@ impl Place {
         };
         // Whatever it prints later must not fill the pipe.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Server { url, process, place: self }
+        Process { url, child }
+    }
+
+    /// Starts a process that tells nothing.
+    pub fn spawn_quiet(&self, arguments: &[&str]) -> Process {
+        Process { url: String::new(), child: self.command(arguments).stdout(Stdio::null()).spawn().unwrap() }
+    }
+}
+
+impl Process {
+    /// kill -9, and the wait for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the wait for its end, which must be in good order.
+    fn terminate(&mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
     }
 }
 
 impl Server {
-    pub fn start() -> Self {
-        Place::new(&[]).up()
-    }
-
-    pub fn with(settings: &[(&str, &str)]) -> Self {
-        Place::new(settings).up()
-    }
-
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// kill -9, and what it leaves behind.
     pub fn kill(mut self) -> Place {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.into_place()
+        self.process.kill();
+        self.place
     }
 
     /// SIGTERM, and the wait for its end, which must be in good order.
     pub fn terminate(mut self) -> Place {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
-        assert!(self.process.wait().unwrap().success());
-        self.into_place()
-    }
-
-    fn into_place(mut self) -> Place {
-        std::mem::replace(&mut self.place, Place { folder: TempDir::new().unwrap(), settings: Vec::new() })
+        self.process.terminate();
+        self.place
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -196,15 +233,6 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("the report never counted {files} files: {:?}", self.get("/api/files/report").await);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            self.process.kill().unwrap();
-            self.process.wait().unwrap();
-        }
     }
 }
 

@@ -4,15 +4,27 @@ use reqwest::Method;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use crate::engines::Engines;
 use crate::server::{Server, client, post_form, post_form_with, read};
+
+on_each_engine! {
+    a_file_for_an_order_goes_all_the_way,
+    the_content_comes_back_as_it_was,
+    same_bytes_twice_are_two_entries_and_counted_twice,
+    a_known_hash_needs_no_upload,
+    another_hash_or_size_than_declared_is_refused_by_the_bucket,
+    another_hash_than_declared_is_never_stored,
+    a_form_that_was_tampered_with_stores_nothing,
+    a_ref_stands_for_one_upload,
+    files_posted_in_one_form_are_answered_in_order,
+}
 
 fn sha256(bytes: &[u8]) -> String {
     format!("sha256-{}", hex::encode(Sha256::digest(bytes)))
 }
 
-#[tokio::test]
-async fn a_file_for_an_order_goes_all_the_way() {
-    let server = Server::start();
+async fn a_file_for_an_order_goes_all_the_way(engines: Engines) {
+    let server = engines.start().await;
     let upload = server
         .create(json!({
             "filename": "front.png", "type": "image/png", "size": 5,
@@ -31,9 +43,8 @@ async fn a_file_for_an_order_goes_all_the_way() {
     assert_eq!(server.report_of(1).await["sizeBytes"], 5);
 }
 
-#[tokio::test]
-async fn the_content_comes_back_as_it_was() {
-    let server = Server::start();
+async fn the_content_comes_back_as_it_was(engines: Engines) {
+    let server = engines.start().await;
     let done = server.uploaded("наряд 🎉.txt", b"what was put in").await;
 
     let path = format!("/api/files/{}/content", done["fileId"].as_str().unwrap());
@@ -48,9 +59,8 @@ async fn the_content_comes_back_as_it_was() {
     assert_eq!(content.bytes().await.unwrap(), "what was put in");
 }
 
-#[tokio::test]
-async fn same_bytes_twice_are_two_entries_and_counted_twice() {
-    let server = Server::start();
+async fn same_bytes_twice_are_two_entries_and_counted_twice(engines: Engines) {
+    let server = engines.start().await;
     let first = server.uploaded("one.txt", b"the same").await;
     let second = server.uploaded("two.txt", b"the same").await;
 
@@ -63,9 +73,8 @@ async fn same_bytes_twice_are_two_entries_and_counted_twice() {
     );
 }
 
-#[tokio::test]
-async fn a_known_hash_needs_no_upload() {
-    let server = Server::start();
+async fn a_known_hash_needs_no_upload(engines: Engines) {
+    let server = engines.start().await;
     server.uploaded("one.txt", b"known").await;
 
     let upload = server.create(json!({ "filename": "two.txt", "sha256": sha256(b"known") })).await;
@@ -78,13 +87,15 @@ async fn a_known_hash_needs_no_upload() {
     server.report_of(2).await;
 }
 
-#[tokio::test]
-async fn another_hash_or_size_than_declared_is_refused_by_the_bucket() {
-    let server = Server::start();
+async fn another_hash_or_size_than_declared_is_refused_by_the_bucket(engines: Engines) {
+    let server = engines.start().await;
     let hashed = server.create(json!({ "filename": "a", "sha256": sha256(b"promised") })).await;
     let sized = server.create(json!({ "filename": "b", "size": 3 })).await;
 
-    assert!(post_form(&hashed, b"delivery").await.is_client_error());
+    // Not every S3 server compares the hash; those that do not leave it to the worker, see below.
+    if !engines.are_remote() {
+        assert!(post_form(&hashed, b"delivery").await.is_client_error());
+    }
     assert!(post_form(&sized, b"four").await.is_client_error());
     assert!(post_form(&sized, b"2!").await.is_client_error());
 
@@ -95,9 +106,21 @@ async fn another_hash_or_size_than_declared_is_refused_by_the_bucket() {
     assert_eq!(server.settled(&sized).await["status"], "done");
 }
 
-#[tokio::test]
-async fn a_form_that_was_tampered_with_stores_nothing() {
-    let server = Server::start();
+async fn another_hash_than_declared_is_never_stored(engines: Engines) {
+    let server = engines.start().await;
+    let upload = server.create(json!({ "filename": "a", "sha256": sha256(b"promised") })).await;
+
+    if post_form(&upload, b"delivery").await.is_success() {
+        let ended = server.settled(&upload).await;
+        assert_eq!((&ended["status"], &ended["reason"]), (&json!("rejected"), &json!("digest_mismatch")));
+    }
+
+    assert_eq!(server.get("/api/files").await.1["files"], json!([]));
+    server.place().staging_is_empty().await;
+}
+
+async fn a_form_that_was_tampered_with_stores_nothing(engines: Engines) {
+    let server = engines.start().await;
     let upload = server.create(json!({ "filename": "a", "type": "text/plain" })).await;
     let swaps: [(&str, &str); 5] = [
         ("key", "staging/elsewhere"),
@@ -121,9 +144,8 @@ async fn a_form_that_was_tampered_with_stores_nothing() {
     assert_eq!(answer["uploads"][0]["status"], "issued");
 }
 
-#[tokio::test]
-async fn a_ref_stands_for_one_upload() {
-    let server = Server::start();
+async fn a_ref_stands_for_one_upload(engines: Engines) {
+    let server = engines.start().await;
     let body = json!({ "filename": "a", "ref": "client-7" });
     let first = server.create(body.clone()).await;
 
@@ -137,9 +159,8 @@ async fn a_ref_stands_for_one_upload() {
     server.report_of(1).await;
 }
 
-#[tokio::test]
-async fn files_posted_in_one_form_are_answered_in_order() {
-    let server = Server::start();
+async fn files_posted_in_one_form_are_answered_in_order(engines: Engines) {
+    let server = engines.start().await;
     let part = |name: &str, bytes: &'static [u8]| reqwest::multipart::Part::bytes(bytes).file_name(name.to_owned());
     let form = reqwest::multipart::Form::new()
         .part("files", part("MyPicture.jpg", b"first"))

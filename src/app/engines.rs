@@ -1,0 +1,206 @@
+//! What the URLs of a configuration become: ledger, queue, bucket and inbox, opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use longshore_jobs::job::Pool;
+use longshore_jobs::ledger::Db;
+use longshore_jobs::model::policy::Credentials;
+use longshore_jobs::outside::{Bucket, Clock, Queue};
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::StartError;
+use crate::bucket::local::{self, LocalBucket};
+use crate::bucket::s3::{self, S3Bucket};
+use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
+use crate::folder::{self, FolderError};
+use crate::inbox::sqs::{self, SqsInbox};
+use crate::inbox::{Inbox, LocalInbox};
+use crate::queue::engine::Engine;
+use crate::queue::redis::{self, RedisQueue};
+use crate::queue::sql::SqlQueue;
+
+/// How many events of the local bucket may wait for the notice door before posts do.
+const EVENTS: usize = 10_000;
+
+/// Opens the ledger of a configuration, without serving from it.
+pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
+    let path = match &config.database {
+        DatabaseEngine::Sqlite(path) => path,
+        DatabaseEngine::Postgres(url) => {
+            return Ok(Db::open_postgres(url.reveal(), config.postgres_connections).await?);
+        }
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for folder in [&config.data_dir, folder] {
+        folder::make(folder).map_err(|source| FolderError::Refused {
+            what: "the folder",
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    Ok(Db::open_sqlite(path).await?)
+}
+
+/// Opens the queue, without serving from it; `pools` are those that this process works on.
+pub(crate) async fn open_queue(
+    config: &Config,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    pools: &[Pool],
+) -> Result<Arc<dyn Engine>, StartError> {
+    let (db, clock) = (db.clone(), Arc::clone(clock));
+    match &config.queue {
+        QueueEngine::Database => Ok(Arc::new(SqlQueue::new(db, clock))),
+        QueueEngine::Redis(url) => {
+            let prefix = config.redis_prefix.clone();
+            let options = redis::Options { url: url.reveal().to_owned(), prefix, pools: pools.to_vec() };
+            Ok(Arc::new(RedisQueue::connect(options, db, clock).await?))
+        }
+    }
+}
+
+/// Takes over a queue that is kept in a file: the file is ours, so whoever holds a lease is dead.
+pub(super) async fn take_over(config: &Config, engine: &Arc<dyn Engine>) -> Result<(), StartError> {
+    if config.database.file().is_some() && config.queue == QueueEngine::Database {
+        engine.void_leases().await?;
+    }
+    Ok(())
+}
+
+/// The bucket as the program has to treat it beyond what jobs do with it.
+pub(super) enum Store {
+    /// Served by this process; its events come out here.
+    Local(Arc<LocalBucket>, Option<mpsc::Receiver<String>>),
+    /// Elsewhere.
+    S3(Arc<S3Bucket>),
+}
+
+impl Store {
+    /// Opens the bucket; `url` is where this service is reached.
+    pub(super) async fn open(config: &Config, url: &str) -> Result<Self, StartError> {
+        match &config.bucket {
+            BucketEngine::Folder(path) => {
+                let (events_in, events) = mpsc::channel(EVENTS);
+                let bucket = LocalBucket::open(path, local_options(config, url)?, events_in).await?;
+                Ok(Self::Local(Arc::new(bucket), Some(events)))
+            }
+            BucketEngine::S3(name) => Ok(Self::S3(Arc::new(S3Bucket::open(s3_options(config, name)).await?))),
+        }
+    }
+
+    /// For jobs.
+    pub(super) fn bucket(&self) -> Arc<dyn Bucket> {
+        match self {
+            Self::Local(bucket, _) => Arc::clone(bucket) as Arc<dyn Bucket>,
+            Self::S3(bucket) => Arc::clone(bucket) as Arc<dyn Bucket>,
+        }
+    }
+
+    /// What is served beside the API.
+    pub(super) fn routes(&self) -> Router {
+        match self {
+            Self::Local(bucket, _) => Router::new().nest("/bucket", local::router(Arc::clone(bucket))),
+            Self::S3(_) => Router::new(),
+        }
+    }
+
+    /// Finishes what is under way.
+    pub(super) async fn close(&self) {
+        if let Self::Local(bucket, _) = self {
+            bucket.close().await;
+        }
+    }
+
+    fn take_events(&mut self) -> Option<mpsc::Receiver<String>> {
+        match self {
+            Self::Local(_, events) => events.take(),
+            Self::S3(_) => None,
+        }
+    }
+}
+
+fn local_options(config: &Config, url: &str) -> Result<local::Options, StartError> {
+    let public = Url::parse(&format!("{url}/bucket")).map_err(|_| StartError::Url(url.to_owned()))?;
+    let credentials = config.local_bucket.as_ref().map(|given| Credentials {
+        access_key_id: given.access_key_id.clone(),
+        secret_access_key: given.secret_access_key.reveal().to_owned(),
+        session_token: None,
+    });
+    Ok(local::Options { credentials, ..local::Options::new(public) })
+}
+
+/// How the bucket of that name is spoken to.
+pub(crate) fn s3_options(config: &Config, name: &str) -> s3::Options {
+    let given = &config.s3;
+    s3::Options {
+        region: given.region.clone(),
+        endpoint: given.endpoint.clone(),
+        public_endpoint: given.public_endpoint.clone(),
+        path_style: given.path_style,
+        checksums: if given.all_checksums { s3::Checksums::WhenSupported } else { s3::Checksums::WhenRequired },
+        read_budget: given.read_budget,
+        ..s3::Options::new(name)
+    }
+}
+
+/// Where notices come from in this process.
+pub(super) enum Notices {
+    /// They are received from here, by so many at once.
+    From(Arc<dyn Inbox>, usize),
+    /// They come here, and nobody wants them.
+    Unwanted(Arc<dyn Inbox>),
+    /// They come by HTTP, or not at all.
+    Elsewhere,
+}
+
+impl Notices {
+    /// Opens the inbox. Only a process that answers HTTP receives notices: there is one kind of process at the door.
+    pub(super) async fn open(config: &Config, store: &mut Store, intake: bool) -> Result<Self, StartError> {
+        let local = store.take_events().map(|events| Arc::new(LocalInbox::new(events)) as Arc<dyn Inbox>);
+        Ok(match (&config.inbox, local) {
+            (InboxEngine::Local, Some(local)) => Self::From(local, 1),
+            (_, Some(local)) => Self::Unwanted(local),
+            (InboxEngine::Sqs(queue), None) if intake => {
+                Self::From(Arc::new(SqsInbox::open(sqs_options(config, queue)).await?), config.sqs.receivers)
+            }
+            _ => Self::Elsewhere,
+        })
+    }
+}
+
+fn sqs_options(config: &Config, queue: &Url) -> sqs::Options {
+    let given = &config.sqs;
+    sqs::Options {
+        region: given.region.clone().or_else(|| region_of(queue)).or_else(|| config.s3.region.clone()),
+        wait: given.wait,
+        visibility: given.visibility,
+        ..sqs::Options::new(queue.clone())
+    }
+}
+
+/// The region that a queue's address names, as `sqs.eu-west-1.amazonaws.com` does.
+fn region_of(queue: &Url) -> Option<String> {
+    let region = queue.host_str()?.strip_prefix("sqs.")?.split_once(".amazonaws.com")?.0;
+    Some(region.to_owned())
+}
+
+/// For `Context`.
+pub(super) fn as_queue(engine: &Arc<dyn Engine>) -> Arc<dyn Queue> {
+    Arc::<dyn Engine>::clone(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_of_aws_names_its_region() {
+        let region = |url: &str| region_of(&Url::parse(url).unwrap());
+        assert_eq!(region("https://sqs.eu-west-1.amazonaws.com/1/q").as_deref(), Some("eu-west-1"));
+        assert_eq!(region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(), Some("cn-north-1"));
+        assert_eq!(region("http://127.0.0.1:4566/000000000000/q"), None);
+    }
+}
