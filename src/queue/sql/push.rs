@@ -87,15 +87,14 @@ async fn store_alike(mut tx: Tx<'_>, alike: Alike, now: Timestamp) -> Result<(),
         .bind(rank(alike.lane))
         .bind(alike.due)
         .bind(now)
-        .execute(c)
-        .await?);
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
 async fn store_mixed(mut tx: Tx<'_>, jobs: Vec<NewJob>, now: Timestamp) -> Result<(), LedgerError> {
     let rows: Vec<_> = jobs.iter().map(mixed_row).collect();
     let list = serde_json::to_string(&rows).expect("rows of text and numbers are JSON");
-    sql!(tx.on(), c => sqlx::query(PUSH_MIXED).bind(list).bind(now).execute(c).await?);
+    sql!(tx.on(), c => sqlx::query(PUSH_MIXED).bind(list).bind(now).execute(c).await.map(drop))?;
     Ok(())
 }
 

@@ -178,7 +178,7 @@ async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
     }
     if !batch.waiting.is_empty() {
         let rows = json(&batch.waiting);
-        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await?);
+        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await.map(drop))?;
     }
     for death in batch.dead {
         bury(&mut tx, death, batch.now).await?;
@@ -217,7 +217,7 @@ pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), 
         .db
         .write_hint(move |mut tx| {
             Box::pin(async move {
-                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await?);
+                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await.map(drop))?;
                 Ok(())
             })
         })
