@@ -24,7 +24,7 @@ macro_rules! sql {
 pub mod api_keys;
 pub mod blobs;
 pub mod dead_letters;
-pub mod engine;
+mod engine;
 pub mod files;
 pub mod gather;
 mod moves;
@@ -53,6 +53,16 @@ pub enum Connection<S, P> {
     Sqlite(S),
     /// PostgreSQL.
     Postgres(P),
+}
+
+impl<S, P> Connection<S, P> {
+    /// Which of two texts is for the engine at hand, where one for both cannot be.
+    pub const fn text(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
 }
 
 /// Inside a write: everything done here is committed together or not at all.

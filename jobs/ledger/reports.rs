@@ -4,7 +4,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::files::append_delta;
-use super::{Connection, Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx};
 use crate::model::Timestamp;
 use crate::model::report::{Delta, Report};
 
@@ -106,10 +106,7 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
     let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
     let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
     // Both read the same at any time within; PostgreSQL has to be told so.
-    let begin = match db.reader() {
-        Connection::Sqlite(_) => "begin",
-        Connection::Postgres(_) => "begin isolation level repeatable read, read only",
-    };
+    let begin = db.reader().text("begin", "begin isolation level repeatable read, read only");
     sql!(db.reader(), pool => {
         let mut snapshot = pool.begin_with(begin).await?;
         let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;

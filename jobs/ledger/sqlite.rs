@@ -20,7 +20,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqliteConnection
 use tokio::sync::{mpsc, oneshot};
 
 use super::LedgerError;
-use super::engine::Unit;
+pub use super::engine::Unit;
 
 /// How many writes may wait before their callers do.
 const WAITING: usize = 4096;
