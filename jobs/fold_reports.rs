@@ -78,7 +78,7 @@ mod tests {
             select $1, 1, 2, 0, 0, 0 from numbers";
         let appended = world.ctx.db.write_one(move |mut tx| {
             Box::pin(async move {
-                sql!(tx.on(), c => sqlx::query(query).bind(org).bind(count).execute(c).await?);
+                sql!(tx.on(), c => sqlx::query(query).bind(org).bind(count).execute(c).await.map(drop))?;
                 Ok(())
             })
         });

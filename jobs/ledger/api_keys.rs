@@ -28,8 +28,7 @@ pub async fn insert(db: &Db, row: ApiKey) -> Result<(), LedgerError> {
                 .bind(row.created_at)
                 .bind(row.expires_at)
                 .bind(row.revoked_at)
-                .execute(c)
-                .await)?;
+                .execute(c).await.map(drop))?;
             Ok(())
         })
     })

@@ -121,8 +121,7 @@ pub async fn insert(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<(), LedgerEr
         .bind(&letter.reason)
         .bind(&letter.error)
         .bind(letter.died_at)
-        .execute(c)
-        .await?);
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
@@ -187,12 +186,13 @@ pub async fn retry(db: &Db, queue: &dyn Queue, filter: &Filter, now: Timestamp) 
     Ok(retried)
 }
 
-async fn remove(db: &Db, ids: Vec<Uuid>) -> Result<(), LedgerError> {
+async fn remove(db: &Db, mut ids: Vec<Uuid>) -> Result<(), LedgerError> {
+    ids.sort_unstable();
     db.write(move |mut tx| {
         Box::pin(async move {
             for id in ids {
                 let query = "delete from dead_letters where id = $1";
-                sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await?);
+                sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await.map(drop))?;
             }
             Ok(())
         })

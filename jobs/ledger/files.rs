@@ -114,8 +114,7 @@ async fn insert_file(tx: &mut Tx<'_>, file: File) -> Result<(), LedgerError> {
         .bind(file.target_number)
         .bind(file.deduplicated)
         .bind(file.created_at)
-        .execute(c)
-        .await)?;
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
@@ -129,8 +128,7 @@ pub(super) async fn append_delta(tx: &mut Tx<'_>, org: Uuid, delta: Delta, now: 
         .bind(delta.unique_files)
         .bind(delta.unique_bytes)
         .bind(now)
-        .execute(c)
-        .await)?;
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 

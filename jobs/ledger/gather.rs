@@ -1,7 +1,7 @@
 //! One statement for many callers: whatever is asked for while the last answer is being made is answered together.
 //!
-//! A statement on SQLite costs two changes of thread, whatever it does. Under load many callers ask for the same kind of
-//! thing at once; alone, a caller does not wait for others.
+//! A statement on SQLite costs two changes of thread, one on PostgreSQL a round trip and a commit, whatever it does. Under load
+//! many callers ask for the same kind of thing at once; alone, a caller does not wait for others.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +16,8 @@ use crate::job::with_causes;
 const WAITING: usize = 4096;
 /// How many are answered together at most.
 const TOGETHER: usize = 256;
+/// How often one is asked again after a clash with what another process wrote at the same time.
+const CLASHES: usize = 3;
 
 /// Asks for things together with others. Cheap to clone.
 pub struct Gather<Q, A> {
@@ -64,7 +66,7 @@ where
     F: Fn(Vec<Q>) -> R,
     R: Future<Output = Result<Vec<A>, LedgerError>>,
 {
-    let alone = if questions.len() > 1 { questions.clone() } else { Vec::new() };
+    let alone = questions.clone();
     match guarded(answer(questions)).await {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), callers.len(), "one answer for each question");
@@ -72,7 +74,7 @@ where
                 tell(caller, Ok(answer));
             }
         }
-        Err(error) if alone.is_empty() => {
+        Err(error) if alone.len() == 1 && !may_pass(&error) => {
             if let Some(caller) = callers.into_iter().next() {
                 tell(caller, Err(error));
             }
@@ -80,18 +82,40 @@ where
         Err(error) => {
             tracing::warn!(error = with_causes(&error), questions = alone.len(), "asked again, each alone");
             for (question, caller) in alone.into_iter().zip(callers) {
-                let answered = guarded(answer(vec![question])).await;
-                let unanswered = || LedgerError::Uncommitted("nothing was answered".to_owned());
-                tell(caller, answered.and_then(|mut answers| answers.pop().ok_or_else(unanswered)));
+                tell(caller, answer_alone(answer, question).await);
             }
         }
     }
 }
 
+async fn answer_alone<Q, A, F, R>(answer: &F, question: Q) -> Result<A, LedgerError>
+where
+    Q: Clone,
+    F: Fn(Vec<Q>) -> R,
+    R: Future<Output = Result<Vec<A>, LedgerError>>,
+{
+    let mut clashes = 0;
+    loop {
+        match guarded(answer(vec![question.clone()])).await {
+            Err(error) if may_pass(&error) && clashes < CLASHES => clashes += 1,
+            answered => {
+                let unanswered = || LedgerError::Uncommitted("nothing was answered".to_owned());
+                return answered.and_then(|mut answers| answers.pop().ok_or_else(unanswered));
+            }
+        }
+    }
+}
+
+/// Whether the same question may be answered a moment later. A unique row that another process wrote during our statement is
+/// in the way of it, but the next statement sees the row and minds it.
+fn may_pass(error: &LedgerError) -> bool {
+    error.is_clash() || error.is_taken()
+}
+
 /// A panic is an error of those who asked, not the end of all answers.
-async fn guarded<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
     let ended = AssertUnwindSafe(work).catch_unwind().await;
-    ended.unwrap_or_else(|_| Err(LedgerError::Uncommitted("its answer panicked".to_owned())))
+    ended.unwrap_or_else(|_| Err(LedgerError::Uncommitted("its body panicked".to_owned())))
 }
 
 fn tell<A>(caller: Caller<A>, answer: Result<A, LedgerError>) {

@@ -3,6 +3,10 @@
 //! SQL is written once, in the common subset of the engines, and each statement is repeated per engine by `sql!`. Reads go
 //! through a pool; writes go through [`Db::write`], which on SQLite puts everything that waits into one transaction: a
 //! commit costs an fsync, and a thousand small moves should not pay a thousand of them.
+//!
+//! On PostgreSQL others write while we do. A statement sees what was committed before it began, and where it meets a row that
+//! another has just moved, it waits and looks again at that row, but at no other: what must still hold stands as a condition
+//! on the row itself. Transactions touch uploads before blobs, and an org's report before its deltas.
 
 /// Repeats an expression for the engine at hand, with the connection bound to a name.
 ///
@@ -12,6 +16,7 @@ macro_rules! sql {
     ($connection:expr, $name:ident => $body:expr) => {
         match $connection {
             $crate::ledger::Connection::Sqlite($name) => $body,
+            $crate::ledger::Connection::Postgres($name) => $body,
         }
     };
 }
@@ -19,13 +24,16 @@ macro_rules! sql {
 pub mod api_keys;
 pub mod blobs;
 pub mod dead_letters;
+mod engine;
 pub mod files;
 pub mod gather;
 mod moves;
 pub mod orgs;
 pub mod pools;
+pub mod postgres;
 pub mod reports;
 pub mod schedules;
+pub mod signals;
 pub mod sqlite;
 mod steps;
 mod stores;
@@ -35,22 +43,37 @@ use std::path::Path;
 
 use futures_util::future::BoxFuture;
 
+use crate::job::Pool;
+use engine::{Engine, Unit};
 pub use moves::{Moves, Waiter};
 
 /// Something to run a statement on, per engine.
-pub enum Connection<S> {
+pub enum Connection<S, P> {
     /// SQLite.
     Sqlite(S),
+    /// PostgreSQL.
+    Postgres(P),
+}
+
+impl<S, P> Connection<S, P> {
+    /// Which of two texts is for the engine at hand, where one for both cannot be.
+    pub const fn text(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
 }
 
 /// Inside a write: everything done here is committed together or not at all.
-pub struct Tx<'t>(Connection<&'t mut sqlx::SqliteConnection>);
+pub struct Tx<'t>(Connection<&'t mut sqlx::SqliteConnection, &'t mut sqlx::PgConnection>);
 
 impl Tx<'_> {
     /// For `sql!`.
-    pub fn on(&mut self) -> Connection<&mut sqlx::SqliteConnection> {
+    pub fn on(&mut self) -> Connection<&mut sqlx::SqliteConnection, &mut sqlx::PgConnection> {
         match &mut self.0 {
             Connection::Sqlite(connection) => Connection::Sqlite(connection),
+            Connection::Postgres(connection) => Connection::Postgres(connection),
         }
     }
 }
@@ -58,7 +81,7 @@ impl Tx<'_> {
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Db {
-    engine: sqlite::Sqlite,
+    engine: Engine,
     moves: Moves,
     gathered: steps::Gathered,
 }
@@ -67,13 +90,26 @@ impl Db {
     /// Opens the SQLite ledger in a file, made if it is not there, and brings its schema to head.
     pub async fn open_sqlite(path: &Path) -> Result<Self, LedgerError> {
         let engine = sqlite::Sqlite::open(path, &sqlx::migrate!("../migrations/sqlite")).await?;
-        Ok(Self { gathered: steps::Gathered::start(&engine), engine, moves: Moves::default() })
+        Ok(Self::over(Engine::Sqlite(engine), Moves::default()))
+    }
+
+    /// Opens the PostgreSQL ledger at `postgres://…` and brings its schema to head; others may do so at the same time. It
+    /// holds at most so many connections, and two more on which processes signal each other. What the URL says as
+    /// `options=-c search_path=…` holds for all of it.
+    pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, LedgerError> {
+        let engine = postgres::Postgres::open(url, connections, &sqlx::migrate!("../migrations/postgres")).await?;
+        let moves = Moves::told_by(engine.signals());
+        Ok(Self::over(Engine::Postgres(engine), moves))
+    }
+
+    fn over(engine: Engine, moves: Moves) -> Self {
+        Self { gathered: steps::Gathered::start(&engine), engine, moves }
     }
 
     /// For `sql!`, to read outside of a write.
     #[must_use]
-    pub fn reader(&self) -> Connection<&sqlx::SqlitePool> {
-        Connection::Sqlite(self.engine.reader())
+    pub fn reader(&self) -> Connection<&sqlx::SqlitePool, &sqlx::PgPool> {
+        self.engine.reader()
     }
 
     /// Runs `body` in a transaction: committed when it returns `Ok`, undone when it returns an error or panics. It shares
@@ -83,25 +119,25 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
     {
-        self.engine.write(sqlite::Unit::Statements, |connection| body(Tx(Connection::Sqlite(connection)))).await
+        self.engine.write(Unit::Statements, body).await
     }
 
-    /// As [`Db::write`] for a body of one statement, which needs no savepoint of its own.
+    /// As [`Db::write`] for a body of one statement, which needs no savepoint or transaction of its own.
     pub async fn write_one<T, F>(&self, body: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
     {
-        self.engine.write(sqlite::Unit::Statement, |connection| body(Tx(Connection::Sqlite(connection)))).await
+        self.engine.write(Unit::Statement, body).await
     }
 
-    /// As [`Db::write_one`] for what may be lost in a power cut, as the queue may: its commit does not wait for the disk.
+    /// As [`Db::write_one`] for what may be lost in a power cut, as the queue may: its commit need not wait for the disk.
     pub async fn write_hint<T, F>(&self, body: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
     {
-        self.engine.write(sqlite::Unit::Hint, |connection| body(Tx(Connection::Sqlite(connection)))).await
+        self.engine.write(Unit::Hint, body).await
     }
 
     /// What many ask for together.
@@ -115,14 +151,37 @@ impl Db {
         &self.moves
     }
 
+    /// The line to other processes on the same ledger; `None` where there can be none.
+    fn signals(&self) -> Option<&signals::Signals> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(engine) => Some(engine.signals()),
+        }
+    }
+
+    /// Tells other processes on this ledger that there may be something to claim from a pool.
+    pub fn ring(&self, pool: Pool) {
+        if let Some(signals) = self.signals() {
+            signals.tell_ring(pool);
+        }
+    }
+
+    /// Calls `heard` whenever another process [rings](Db::ring), and for every pool when a ring may have been missed.
+    pub fn on_ring(&self, heard: impl Fn(Pool) + Send + Sync + 'static) {
+        if let Some(signals) = self.signals() {
+            signals.on_ring(heard);
+        }
+    }
+
     /// Whether the ledger answers.
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        let one: i64 = sql!(self.reader(), c => sqlx::query_scalar("select 1").fetch_one(c).await)?;
+        let query = "select cast(1 as bigint)";
+        let one: i64 = sql!(self.reader(), c => sqlx::query_scalar(query).fetch_one(c).await)?;
         debug_assert_eq!(one, 1);
         Ok(())
     }
 
-    /// Finishes what is being written and closes the files.
+    /// Finishes what is being written and closes the files or connections.
     pub async fn close(&self) {
         self.engine.close().await;
     }
@@ -151,6 +210,14 @@ impl LedgerError {
     pub fn is_breach(&self) -> bool {
         matches!(self, Self::Engine(sqlx::Error::Database(error))
             if error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation())
+    }
+
+    /// Whether the write was undone only because others wrote at the same time (`serialization_failure`, `deadlock_detected`),
+    /// so that it may well succeed the next time.
+    #[must_use]
+    pub fn is_clash(&self) -> bool {
+        matches!(self, Self::Engine(sqlx::Error::Database(error))
+            if matches!(error.code().as_deref(), Some("40001" | "40P01")))
     }
 
     /// Whether a unique constraint forbids the write.

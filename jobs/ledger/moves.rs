@@ -6,13 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::signals::Signals;
 use crate::model::Status;
 
-/// Wakes those who wait for an upload to move. One per process; whoever moves a row announces it after commit.
+/// Wakes those who wait for an upload to move. One per process; whoever moves a row announces it after commit. Where other
+/// processes work on the same ledger, they are told too.
 #[derive(Clone, Default)]
 pub struct Moves {
-    lines: Arc<Mutex<HashMap<Uuid, watch::Sender<Option<Status>>>>>,
+    lines: Lines,
+    others: Option<Signals>,
 }
+
+type Lines = Arc<Mutex<HashMap<Uuid, watch::Sender<Option<Status>>>>>;
 
 /// A place in the line of those who wait for one upload.
 pub struct Waiter {
@@ -23,6 +28,14 @@ pub struct Waiter {
 }
 
 impl Moves {
+    /// Those of a ledger that other processes work on too.
+    pub(super) fn told_by(others: &Signals) -> Self {
+        let lines = Lines::default();
+        let heard = Arc::clone(&lines);
+        others.on_move(move |upload, status| tell(&heard, upload, status));
+        Self { lines, others: Some(others.clone()) }
+    }
+
     /// Starts to wait for an upload. Take it before reading the row, so that no move falls in between.
     #[must_use]
     pub fn watch(&self, upload: Uuid) -> Waiter {
@@ -32,13 +45,20 @@ impl Moves {
 
     /// Tells those who wait for it where the upload stands now.
     pub fn announce(&self, upload: Uuid, status: Status) {
-        if let Some(line) = self.lines().get(&upload) {
-            line.send_replace(Some(status));
+        tell(&self.lines, upload, status);
+        if let Some(others) = &self.others {
+            others.tell_move(upload, status);
         }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Option<Status>>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(lines: &Lines, upload: Uuid, status: Status) {
+    if let Some(line) = lines.lock().unwrap_or_else(PoisonError::into_inner).get(&upload) {
+        line.send_replace(Some(status));
     }
 }
 

@@ -16,8 +16,7 @@ pub async fn create(db: &Db, name: String, now: Timestamp) -> Result<Org, Ledger
                 .bind(row.id)
                 .bind(row.name)
                 .bind(row.created_at)
-                .execute(c)
-                .await)?;
+                .execute(c).await.map(drop))?;
             Ok(())
         })
     })

@@ -4,7 +4,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::files::append_delta;
-use super::{Connection, Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx};
 use crate::model::Timestamp;
 use crate::model::report::{Delta, Report};
 
@@ -22,6 +22,8 @@ pub async fn find(db: &Db, org: Uuid) -> Result<Report, LedgerError> {
 pub async fn fold(db: &Db, org: Uuid, now: Timestamp) -> Result<Folded, LedgerError> {
     db.write(move |mut tx| {
         Box::pin(async move {
+            // The row comes first, so that two folds of one org take turns instead of waiting for each other's deltas.
+            add_to_row(&mut tx, org, Delta::NONE, now).await?;
             let query = "delete from report_deltas
                 where id in (select id from report_deltas where org_id = $1 order by id limit $2)
                 returning files, bytes, unique_files, unique_bytes";
@@ -60,8 +62,7 @@ async fn add_to_row(tx: &mut Tx<'_>, org: Uuid, sum: Delta, now: Timestamp) -> R
         .bind(sum.unique_files)
         .bind(sum.unique_bytes)
         .bind(now)
-        .execute(c)
-        .await)?;
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
@@ -88,13 +89,15 @@ pub struct Recount {
 
 /// Recounts an org's files. Read in one snapshot, so a file stored meanwhile is in both counts or in neither.
 pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
-    let counted = "select count(*) as files, coalesce(sum(size), 0) as bytes,
+    let counted = "select count(*) as files, cast(coalesce(sum(size), 0) as bigint) as bytes,
             (select count(*) from blobs where org_id = $1 and refs > 0) as unique_files,
-            (select coalesce(sum(size), 0) from blobs where org_id = $1 and refs > 0) as unique_bytes
+            (select cast(coalesce(sum(size), 0) as bigint) from blobs where org_id = $1 and refs > 0) as unique_bytes
         from files
         where org_id = $1";
-    let reported = "select coalesce(sum(files), 0) as files, coalesce(sum(bytes), 0) as bytes,
-            coalesce(sum(unique_files), 0) as unique_files, coalesce(sum(unique_bytes), 0) as unique_bytes
+    let reported = "select cast(coalesce(sum(files), 0) as bigint) as files,
+            cast(coalesce(sum(bytes), 0) as bigint) as bytes,
+            cast(coalesce(sum(unique_files), 0) as bigint) as unique_files,
+            cast(coalesce(sum(unique_bytes), 0) as bigint) as unique_bytes
         from (
             select files, bytes, unique_files, unique_bytes from org_reports where org_id = $1
             union all
@@ -102,16 +105,16 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
         ) said";
     let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
     let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
-    match db.reader() {
-        Connection::Sqlite(pool) => {
-            let mut snapshot = pool.begin().await?;
-            let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;
-            let reported: Delta = sqlx::query_as(reported).bind(org).fetch_one(&mut *snapshot).await?;
-            let mends: i64 = sqlx::query_scalar(mends).bind(org).fetch_one(&mut *snapshot).await?;
-            snapshot.rollback().await?;
-            Ok(Recount { drift: counted.minus(reported), mends })
-        }
-    }
+    // Both read the same at any time within; PostgreSQL has to be told so.
+    let begin = db.reader().text("begin", "begin isolation level repeatable read, read only");
+    sql!(db.reader(), pool => {
+        let mut snapshot = pool.begin_with(begin).await?;
+        let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;
+        let reported: Delta = sqlx::query_as(reported).bind(org).fetch_one(&mut *snapshot).await?;
+        let mends: i64 = sqlx::query_scalar(mends).bind(org).fetch_one(&mut *snapshot).await?;
+        snapshot.rollback().await?;
+        Ok(Recount { drift: counted.minus(reported), mends })
+    })
 }
 
 /// Recounts run one at a time in a process: a long one holds a reader, and there are few.
@@ -126,8 +129,13 @@ pub async fn mend(db: &Db, org: Uuid, found: Recount, now: Timestamp) -> Result<
                 values ($1, 0, 0, 0, 0, $2, 1)
                 on conflict (org_id) do update set mends = org_reports.mends + 1
                 where org_reports.mends = $3";
-            let query = sqlx::query(query).bind(org).bind(now).bind(found.mends);
-            let moved = sql!(tx.on(), c => query.execute(c).await?.rows_affected());
+            let moved = sql!(tx.on(), c => sqlx::query(query)
+                .bind(org)
+                .bind(now)
+                .bind(found.mends)
+                .execute(c)
+                .await?
+                .rows_affected());
             if moved == 0 {
                 return Ok(false);
             }

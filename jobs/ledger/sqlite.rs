@@ -2,7 +2,7 @@
 //!
 //! SQLite has one writer at a time and pays an fsync per commit (`synchronous = full`: what was answered survives a power
 //! cut). So writes are handed to one task, which runs all that wait inside one `begin immediate … commit` and answers them
-//! together. Each write stands in a savepoint: one that fails is undone alone.
+//! together. A write of several statements stands in a savepoint: one that fails is undone alone.
 //!
 //! A group of hints alone is committed without the fsync: a power cut may undo it, together with all that came after it, but
 //! the next write that is no hint makes it last. The kill of a process undoes nothing.
@@ -20,6 +20,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqliteConnection
 use tokio::sync::{mpsc, oneshot};
 
 use super::LedgerError;
+pub use super::engine::Unit;
 
 /// How many writes may wait before their callers do.
 const WAITING: usize = 4096;
@@ -37,24 +38,6 @@ const HINTS_IN_A_ROW: u32 = 4;
 pub struct Sqlite {
     readers: SqlitePool,
     writes: mpsc::Sender<Write>,
-}
-
-/// How much a write consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// One statement: atomic by itself.
-    Statement,
-    /// Several: they get a savepoint.
-    Statements,
-    /// One statement that a power cut may undo.
-    Hint,
-}
-
-impl Unit {
-    /// Whether its commit waits for the disk.
-    const fn is_lasting(self) -> bool {
-        !matches!(self, Self::Hint)
-    }
 }
 
 struct Write {

@@ -1,20 +1,19 @@
 //! The moves that every upload makes, made for many uploads with one statement: issue, arrive, verify.
 //!
 //! Each caller hands in one row's move and hears whether it was made. Under load the moves that wait are one compare-and-set
-//! over a list; where nothing waits, the list has one entry. The list travels as JSON, which is where engines differ:
-//! PostgreSQL unfolds it with `json_to_recordset`.
+//! over a list; where nothing waits, the list has one entry. The list travels as JSON, and in one order, so that two processes
+//! that move the same rows do not wait for each other in a ring. Its numbers are cast, as PostgreSQL wants it.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
-use super::sqlite::{Sqlite, Unit};
 use super::stores::{Store, store_all};
 use crate::model::{Timestamp, Upload};
 
@@ -29,8 +28,9 @@ pub(super) struct Issue {
 }
 
 const ISSUE: &str = "update uploads
-    set status = 'issued', policy = given.value ->> 'policy', policy_expires_at = given.value ->> 'ends',
-        next_poll_at = given.value ->> 'poll_at', resume_at = null, resumes = 0, updated_at = given.value ->> 'now'
+    set status = 'issued', policy = given.value ->> 'policy', policy_expires_at = cast(given.value ->> 'ends' as bigint),
+        next_poll_at = cast(given.value ->> 'poll_at' as bigint), resume_at = null, resumes = 0,
+        updated_at = cast(given.value ->> 'now' as bigint)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')
       and (status = 'requested' or (status = 'issued' and policy is null))
@@ -48,11 +48,13 @@ pub(super) struct Arrive {
 }
 
 // An expired row whose ref has been taken again stays: moved, it would breach the unique index, and fail all who are moved
-// together with it. Of two such rows in one list the later one goes first, and with it the ref.
+// together with it. Of two such rows in one list the later one goes first, and with it the ref. Where another process takes
+// the ref during the statement, it does breach the index, and those in the list are asked again, each alone.
 const ARRIVE: &str = "update uploads
-    set status = 'arrived', etag = given.value ->> 'etag', arrived_size = given.value ->> 'size',
-        arrived_via = given.value ->> 'via', arrived_at = given.value ->> 'now', updated_at = given.value ->> 'now',
-        next_poll_at = null, resume_at = given.value ->> 'resume_at', resumes = 0, policy = null
+    set status = 'arrived', etag = given.value ->> 'etag', arrived_size = cast(given.value ->> 'size' as bigint),
+        arrived_via = given.value ->> 'via', arrived_at = cast(given.value ->> 'now' as bigint),
+        updated_at = cast(given.value ->> 'now' as bigint), next_poll_at = null,
+        resume_at = cast(given.value ->> 'resume_at' as bigint), resumes = 0, policy = null
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')
       and (status in ('requested', 'issued') or (status = 'expired' and (client_ref is null or (
@@ -79,8 +81,9 @@ pub(super) struct Verify {
 }
 
 const VERIFY: &str = "update uploads
-    set status = 'verified', verified_sha256 = given.value ->> 'sha256', updated_at = given.value ->> 'now',
-        resume_at = given.value ->> 'resume_at', resumes = 0
+    set status = 'verified', verified_sha256 = given.value ->> 'sha256',
+        updated_at = cast(given.value ->> 'now' as bigint), resume_at = cast(given.value ->> 'resume_at' as bigint),
+        resumes = 0
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status = 'arrived' and etag = given.value ->> 'etag'
     returning uploads.id";
@@ -88,9 +91,10 @@ const VERIFY: &str = "update uploads
 const INSERT: &str = "insert into uploads
     (id, org_id, user_id, status, filename, size, content_type, sha256, target_kind, target_number, client_ref, metadata,
      object_key, policy_expires_at, file_id, resume_at, created_at, updated_at)
-    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-        value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
-        unhex(value ->> 14), value ->> 15, value ->> 16, value ->> 17
+    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4,
+        cast(value ->> 5 as bigint), value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
+        value ->> 12, cast(value ->> 13 as bigint), unhex(value ->> 14), cast(value ->> 15 as bigint),
+        cast(value ->> 16 as bigint), cast(value ->> 17 as bigint)
     from json_each($1)
     where true
     on conflict do nothing
@@ -108,10 +112,10 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    pub(super) fn start(engine: &Sqlite) -> Self {
-        let (readers, storing, inserting) = (engine.reader().clone(), engine.clone(), engine.clone());
+    pub(super) fn start(engine: &Engine) -> Self {
+        let (finding, storing, inserting) = (engine.clone(), engine.clone(), engine.clone());
         Self {
-            find: Gather::new(move |ids| find(readers.clone(), ids)),
+            find: Gather::new(move |ids| find(finding.clone(), ids)),
             issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
             arrive: mover(engine, ARRIVE, |arrive: &Arrive| &arrive.id),
             verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
@@ -131,18 +135,23 @@ pub(super) const fn millis(time: Timestamp) -> i64 {
     time.as_millis()
 }
 
-fn mover<M>(engine: &Sqlite, query: &'static str, id: fn(&M) -> &String) -> Gather<M, bool>
+fn mover<M>(engine: &Engine, query: &'static str, id: fn(&M) -> &String) -> Gather<M, bool>
 where
     M: Clone + Serialize + Send + Sync + 'static,
 {
     let engine = engine.clone();
     Gather::new(move |moves: Vec<M>| {
-        let (engine, list) = (engine.clone(), json!(moves).to_string());
+        let engine = engine.clone();
         let ids: Vec<String> = moves.iter().map(|one| id(one).clone()).collect();
+        let mut in_order = moves;
+        in_order.sort_by(|one, other| id(one).cmp(id(other)));
+        let list = json!(in_order).to_string();
         async move {
             let moved: Vec<Uuid> = engine
-                .write(Unit::Statement, move |c| {
-                    Box::pin(async move { Ok(sqlx::query_scalar(query).bind(list).fetch_all(c).await?) })
+                .write(Unit::Statement, move |mut tx| {
+                    Box::pin(
+                        async move { Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(list).fetch_all(c).await)?) },
+                    )
                 })
                 .await?;
             // Of two who make the same move at once, the first has made it.
@@ -153,12 +162,14 @@ where
 }
 
 /// New rows, as many as are not in conflict with what stands. `false` for the others.
-async fn insert(engine: Sqlite, rows: Vec<Upload>) -> Result<Vec<bool>, LedgerError> {
+async fn insert(engine: Engine, mut rows: Vec<Upload>) -> Result<Vec<bool>, LedgerError> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    // The ref is what two processes may both want to insert, and wait for each other about.
+    rows.sort_by(|one, other| (one.org_id, &one.client_ref).cmp(&(other.org_id, &other.client_ref)));
     let list = json!(rows.iter().map(new_row).collect::<Vec<_>>()).to_string();
     let inserted: Vec<Uuid> = engine
-        .write(Unit::Statement, move |c| {
-            Box::pin(async move { Ok(sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await?) })
+        .write(Unit::Statement, move |mut tx| {
+            Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?) })
         })
         .await?;
     Ok(ids.iter().map(|id| inserted.contains(id)).collect())
@@ -189,9 +200,9 @@ fn new_row(row: &Upload) -> Value {
 }
 
 /// The rows in the order of the ids. The same row may have been asked for twice.
-async fn find(readers: SqlitePool, ids: Vec<Uuid>) -> Result<Vec<Option<Upload>>, LedgerError> {
-    let query = "select * from uploads where id in (select unhex(value) from json_each($1))";
+async fn find(engine: Engine, ids: Vec<Uuid>) -> Result<Vec<Option<Upload>>, LedgerError> {
+    let query = "select * from uploads where id in (select unhex(atom) from json_each($1))";
     let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
-    let rows: Vec<Upload> = sqlx::query_as(query).bind(list).fetch_all(&readers).await?;
+    let rows: Vec<Upload> = sql!(engine.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?;
     Ok(ids.iter().map(|id| rows.iter().find(|row| row.id == *id).cloned()).collect())
 }

@@ -6,13 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::LedgerError;
+use super::engine::{Engine, Unit};
 use super::files::{Stored, entry_of};
-use super::sqlite::{Sqlite, Unit};
 use super::steps::{listed, millis};
+use super::{LedgerError, Tx};
 use crate::model::file::File;
 use crate::model::report::Delta;
 use crate::model::{Digest, Timestamp, Upload};
@@ -27,20 +26,20 @@ pub(super) struct Store {
 }
 
 const DONE: &str = "update uploads
-    set status = 'done', updated_at = given.value ->> 'now', resume_at = null, next_poll_at = null, policy = null
+    set status = 'done', updated_at = cast(given.value ->> 'now' as bigint), resume_at = null, next_poll_at = null, policy = null
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status = 'verified' and etag = given.value ->> 'etag'
     returning uploads.id";
 
 const JOIN: &str = "update blobs
-    set refs = refs + (given.value ->> 'refs')
+    set refs = refs + cast(given.value ->> 'refs' as bigint)
     from json_each($1) given
     where org_id = unhex(given.value ->> 'org') and sha256 = given.value ->> 'sha256' and state = 'live'
     returning blobs.id, org_id, sha256";
 
 const ADOPT: &str = "insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at)
-    select unhex(value ->> 'id'), unhex(value ->> 'org'), value ->> 'sha256', value ->> 'size', value ->> 'key', 'live',
-        value ->> 'refs', value ->> 'now'
+    select unhex(value ->> 'id'), unhex(value ->> 'org'), value ->> 'sha256', cast(value ->> 'size' as bigint), value ->> 'key',
+        'live', cast(value ->> 'refs' as bigint), cast(value ->> 'now' as bigint)
     from json_each($1)
     where true
     on conflict (org_id, sha256) do nothing
@@ -50,28 +49,29 @@ const FILES: &str = "insert into files
     (id, org_id, user_id, upload_id, blob_id, filename, size, sha256, content_type, target_kind, target_number,
      deduplicated, created_at)
     select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), unhex(value ->> 3), unhex(value ->> 4), value ->> 5,
-        value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12
+        cast(value ->> 6 as bigint), value ->> 7, value ->> 8, value ->> 9, value ->> 10, cast(value ->> 11 as boolean),
+        cast(value ->> 12 as bigint)
     from json_each($1)";
 
 const DEDUPLICATED: &str = "update uploads
-    set deduplicated = given.value ->> 1
+    set deduplicated = cast(given.value ->> 1 as boolean)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 0)";
 
 const PUT_BACK: &str = "update uploads
-    set status = 'verified', updated_at = given.value ->> 'updated_at', resume_at = given.value ->> 'resume_at'
+    set status = 'verified', updated_at = cast(given.value ->> 'updated_at' as bigint),
+        resume_at = cast(given.value ->> 'resume_at' as bigint)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')";
 
 const DELTAS: &str = "insert into report_deltas (org_id, files, bytes, unique_files, unique_bytes, created_at)
-    select unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    select unhex(value ->> 0), cast(value ->> 1 as bigint), cast(value ->> 2 as bigint), cast(value ->> 3 as bigint),
+        cast(value ->> 4 as bigint), cast(value ->> 5 as bigint)
     from json_each($1)";
 
 /// What became of each, in order.
-pub(super) async fn store_all(engine: Sqlite, stores: Vec<Store>) -> Result<Vec<Stored>, LedgerError> {
-    engine
-        .write(Unit::Statements, move |connection| Box::pin(async move { Ok(store_in(connection, &stores).await?) }))
-        .await
+pub(super) async fn store_all(engine: Engine, stores: Vec<Store>) -> Result<Vec<Stored>, LedgerError> {
+    engine.write(Unit::Statements, move |mut tx| Box::pin(async move { Ok(store_in(&mut tx, &stores).await?) })).await
 }
 
 /// Uploads that bring the same bytes to the same org.
@@ -87,26 +87,32 @@ struct Group<'s> {
     adopted: bool,
 }
 
-async fn store_in(connection: &mut SqliteConnection, stores: &[Store]) -> Result<Vec<Stored>, sqlx::Error> {
-    let won = win(connection, stores).await?;
+async fn store_in(tx: &mut Tx<'_>, stores: &[Store]) -> Result<Vec<Stored>, sqlx::Error> {
+    let won = win(tx, stores).await?;
     let mut groups = group(stores, &won);
-    join(connection, &mut groups).await?;
-    adopt(connection, &mut groups, stores).await?;
+    join(tx, &mut groups).await?;
+    let offered = adopt(tx, &mut groups, stores).await?;
+    if groups.iter().filter(|group| group.adopted).count() < offered {
+        // Another process has just adopted a copy of its own. That blob may be joined, if it is not being removed already.
+        join(tx, &mut groups).await?;
+    }
     let answers = answers(stores.len(), &groups);
     let lost: Vec<&Store> = picked(stores, &answers, Stored::Leaving);
     if !lost.is_empty() {
-        run(connection, PUT_BACK, &lost.iter().map(|store| put_back(store)).collect::<Vec<_>>()).await?;
+        run(tx, PUT_BACK, &lost.iter().map(|store| put_back(store)).collect::<Vec<_>>()).await?;
     }
-    record(connection, stores, &groups, &answers).await?;
+    record(tx, stores, &groups, &answers).await?;
     Ok(answers)
 }
 
 /// The places of those whose move to done was made. Of two for the same upload, the first.
-async fn win(connection: &mut SqliteConnection, stores: &[Store]) -> Result<Vec<usize>, sqlx::Error> {
+async fn win(tx: &mut Tx<'_>, stores: &[Store]) -> Result<Vec<usize>, sqlx::Error> {
     let row =
         |store: &Store| json!({ "id": listed(store.upload.id), "etag": store.upload.etag, "now": millis(store.now) });
-    let list = json!(stores.iter().map(row).collect::<Vec<_>>()).to_string();
-    let done: Vec<Uuid> = sqlx::query_scalar(DONE).bind(list).fetch_all(connection).await?;
+    let mut in_order: Vec<&Store> = stores.iter().collect();
+    in_order.sort_by_key(|store| store.upload.id);
+    let list = json!(in_order.into_iter().map(row).collect::<Vec<_>>()).to_string();
+    let done: Vec<Uuid> = sql!(tx.on(), c => sqlx::query_scalar(DONE).bind(list).fetch_all(c).await)?;
     let mut done: HashSet<Uuid> = done.into_iter().collect();
     Ok((0..stores.len()).filter(|&place| done.remove(&stores[place].upload.id)).collect())
 }
@@ -127,28 +133,27 @@ fn group<'s>(stores: &'s [Store], won: &[usize]) -> Vec<Group<'s>> {
             groups[at].copy = copy.as_deref().map(|key| (place, key));
         }
     }
+    // Two processes that store the same bytes take turns at the blobs in one order.
+    groups.sort_unstable_by_key(|group| (group.org, group.sha256));
     groups
 }
 
 /// A blob that a statement has touched: its id, whose it is, its bytes.
 type Touched = (Uuid, Uuid, Digest);
 
-/// Lets the groups join the blobs that their orgs have.
-async fn join(connection: &mut SqliteConnection, groups: &mut [Group<'_>]) -> Result<(), sqlx::Error> {
+/// Lets the groups that have no blob yet join those that their orgs have.
+async fn join(tx: &mut Tx<'_>, groups: &mut [Group<'_>]) -> Result<(), sqlx::Error> {
     let row =
         |group: &Group<'_>| json!({ "org": listed(group.org), "sha256": group.sha256, "refs": group.members.len() });
-    let list = json!(groups.iter().map(row).collect::<Vec<_>>()).to_string();
-    let touched: Vec<Touched> = sqlx::query_as(JOIN).bind(list).fetch_all(connection).await?;
+    let without = groups.iter().filter(|group| group.blob.is_none());
+    let list = json!(without.map(row).collect::<Vec<_>>()).to_string();
+    let touched: Vec<Touched> = sql!(tx.on(), c => sqlx::query_as(JOIN).bind(list).fetch_all(c).await)?;
     give(groups, &touched);
     Ok(())
 }
 
-/// Makes blobs of the copies of those groups that have found none.
-async fn adopt(
-    connection: &mut SqliteConnection,
-    groups: &mut [Group<'_>],
-    stores: &[Store],
-) -> Result<(), sqlx::Error> {
+/// Makes blobs of the copies of those groups that have found none; says how many copies there were.
+async fn adopt(tx: &mut Tx<'_>, groups: &mut [Group<'_>], stores: &[Store]) -> Result<usize, sqlx::Error> {
     let row = |group: &Group<'_>| {
         let (place, key) = group.copy.filter(|_| group.blob.is_none())?;
         Some(json!({
@@ -163,13 +168,14 @@ async fn adopt(
     };
     let rows: Vec<_> = groups.iter().filter_map(row).collect();
     if rows.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let touched: Vec<Touched> = sqlx::query_as(ADOPT).bind(json!(rows).to_string()).fetch_all(connection).await?;
+    let list = json!(rows).to_string();
+    let touched: Vec<Touched> = sql!(tx.on(), c => sqlx::query_as(ADOPT).bind(list).fetch_all(c).await)?;
     for group in give(groups, &touched) {
         group.adopted = true;
     }
-    Ok(())
+    Ok(rows.len())
 }
 
 /// Gives each group the blob that was touched for it; says which have got one.
@@ -212,7 +218,7 @@ fn put_back(store: &Store) -> Value {
 
 /// Writes the entries, what the uploads say of them, and one delta for each org.
 async fn record(
-    connection: &mut SqliteConnection,
+    tx: &mut Tx<'_>,
     stores: &[Store],
     groups: &[Group<'_>],
     answers: &[Stored],
@@ -235,9 +241,9 @@ async fn record(
     let delta_row = |(org, (delta, now)): (&Uuid, &(Delta, i64))| {
         json!([listed(*org), delta.files, delta.bytes, delta.unique_files, delta.unique_bytes, now])
     };
-    run(connection, FILES, &files).await?;
-    run(connection, DEDUPLICATED, &told).await?;
-    run(connection, DELTAS, &deltas.iter().map(delta_row).collect::<Vec<_>>()).await
+    run(tx, FILES, &files).await?;
+    run(tx, DEDUPLICATED, &told).await?;
+    run(tx, DELTAS, &deltas.iter().map(delta_row).collect::<Vec<_>>()).await
 }
 
 fn file_row(file: &File) -> Value {
@@ -258,6 +264,7 @@ fn file_row(file: &File) -> Value {
     ])
 }
 
-async fn run(connection: &mut SqliteConnection, query: &'static str, rows: &[Value]) -> Result<(), sqlx::Error> {
-    sqlx::query(query).bind(json!(rows).to_string()).execute(connection).await.map(drop)
+async fn run(tx: &mut Tx<'_>, query: &'static str, rows: &[Value]) -> Result<(), sqlx::Error> {
+    let list = json!(rows).to_string();
+    sql!(tx.on(), c => sqlx::query(query).bind(list).execute(c).await.map(drop))
 }

@@ -66,8 +66,7 @@ pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), Ledge
         .bind(row.created_at)
         .bind(row.updated_at)
         .bind(row.arrived_at)
-        .execute(c)
-        .await)?;
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
@@ -355,14 +354,20 @@ pub async fn due_for_poll(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upl
 pub async fn polled(db: &Db, seen: Vec<Upload>, now: Timestamp) -> Result<(), LedgerError> {
     db.write(move |mut tx| {
         Box::pin(async move {
-            for row in seen {
+            for row in in_order(seen) {
                 let query = "update uploads set next_poll_at = $2 where id = $1 and next_poll_at <= $3";
-                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(next_poll(&row, now)).bind(now).execute(c).await)?;
+                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(next_poll(&row, now)).bind(now).execute(c).await.map(drop))?;
             }
             Ok(())
         })
     })
     .await
+}
+
+/// By id: two transactions that write many rows must not wait for each other in a ring.
+fn in_order(mut rows: Vec<Upload>) -> Vec<Upload> {
+    rows.sort_unstable_by_key(|row| row.id);
+    rows
 }
 
 fn next_poll(row: &Upload, now: Timestamp) -> Option<Timestamp> {
@@ -412,10 +417,10 @@ pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Up
 pub async fn resumed(db: &Db, seen: Vec<Upload>, base: Duration, now: Timestamp) -> Result<(), LedgerError> {
     db.write(move |mut tx| {
         Box::pin(async move {
-            for row in seen {
+            for row in in_order(seen) {
                 let wait = base * (1 << (row.resumes + 1).clamp(0, 10));
                 let query = "update uploads set resume_at = $2, resumes = resumes + 1 where id = $1 and status = $3";
-                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(now + wait).bind(row.status).execute(c).await)?;
+                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(now + wait).bind(row.status).execute(c).await.map(drop))?;
             }
             Ok(())
         })

@@ -5,6 +5,7 @@ mod clock;
 pub mod contract;
 mod memory_bucket;
 mod memory_queue;
+pub mod postgres;
 mod world;
 
 pub use clock::HandClock;

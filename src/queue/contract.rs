@@ -19,6 +19,7 @@ use longshore_jobs::ledger::dead_letters::{self, DeadLetter, Filter};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::noop::{Act, Noop};
 use longshore_jobs::outside::Clock;
+use longshore_jobs::testkit;
 use uuid::Uuid;
 
 use super::engine::{Claim, Claimed, Depth, Engine, LEASE};
@@ -32,7 +33,8 @@ macro_rules! contract {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
-                    super::$group::$promise($open().await).await;
+                    let Some(world) = $open().await else { return };
+                    super::$group::$promise(world).await;
                 }
             )+)+
         }
@@ -103,21 +105,28 @@ macro_rules! every_promise {
 }
 
 every_promise!(sqlite, super::open_sqlite);
+every_promise!(postgres, super::open_postgres);
 
 /// An engine, and what belongs to it.
 struct World {
     engine: Arc<dyn Engine>,
     clock: Arc<HandClock>,
     db: Db,
-    _folder: tempfile::TempDir,
+    /// Where the ledger is, if that is to be removed.
+    _folder: Option<tempfile::TempDir>,
 }
 
-async fn open_sqlite() -> World {
+async fn open_sqlite() -> Option<World> {
     let folder = tempfile::tempdir().unwrap();
     let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
-    let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
-    let engine = Arc::new(SqlQueue::new(db.clone(), Arc::clone(&clock) as Arc<dyn Clock>));
-    World { engine, clock, db, _folder: folder }
+    Some(World::of_ledger(db, Some(folder)))
+}
+
+/// `None` when there is no server to test with.
+async fn open_postgres() -> Option<World> {
+    let url = testkit::postgres::schema("the queue on PostgreSQL").await?;
+    let db = Db::open_postgres(&url, 8).await.unwrap();
+    Some(World::of_ledger(db, None))
 }
 
 /// A clock that stands still until it is cranked.
@@ -138,6 +147,13 @@ impl Clock for HandClock {
 const POOL: Pool = Noop::POOL;
 
 impl World {
+    /// With the queue in the ledger.
+    fn of_ledger(db: Db, folder: Option<tempfile::TempDir>) -> Self {
+        let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
+        let engine = Arc::new(SqlQueue::new(db.clone(), Arc::clone(&clock) as Arc<dyn Clock>));
+        Self { engine, clock, db, _folder: folder }
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }

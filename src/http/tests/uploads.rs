@@ -268,7 +268,7 @@ async fn a_dead_job_asks_for_attention() {
             let query = "insert into dead_letters
                 (id, kind, subject, pool, lane, payload, attempts, crashes, reason, error, died_at)
                 values ($1, 'verify_upload', $1, 'verify', 'bulk', '{}', 10, 0, 'attempts', 'x', 9000000000000)";
-            longshore_jobs::sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await)?;
+            longshore_jobs::sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await.map(drop))?;
             Ok(())
         })
     });

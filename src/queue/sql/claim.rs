@@ -13,38 +13,45 @@ use super::{SqlQueue, held_json, lane_of, rank, still_held};
 use crate::queue::engine::{Claim, Claimed, LEASE, Lease, other};
 
 /// Reads as far into `jobs_waiting` as it takes, however much waits behind; of the second lane only what the first leaves.
-/// On PostgreSQL each lane is a statement of its own that ends in `for update skip locked`.
-const CLAIM: &str = "update jobs set state = 1, token = $6, lease_until = $7, worker = $8
-    where id in (
+macro_rules! claiming {
+    ($lock:literal) => {
+        concat!(
+            "with taken as materialized (
         select id from (
             select id from jobs
             where pool = $1 and lane = $2 and state = 0 and run_at <= $4
             order by run_at, id
-            limit $5) as first
+            limit $5 ",
+            $lock,
+            ") as first
         union all
         select id from (
             select id from jobs
             where pool = $1 and lane = $3 and state = 0 and run_at <= $4
             order by run_at, id
-            limit $5) as second
+            limit $5 ",
+            $lock,
+            ") as second
         limit $5)
-    returning id, kind, subject, payload, run_at, lane, attempts, losses, crashes";
+    update jobs set state = 1, token = $6, lease_until = $7, worker = $8
+    where id in (select id from taken)
+    returning id, kind, subject, payload, run_at, lane, attempts, losses, crashes"
+        )
+    };
+}
+
+/// SQLite has one writer at a time. On PostgreSQL others claim at the same time, and each leaves what another is taking.
+const CLAIM: [&str; 2] = [claiming!(""), claiming!("for update skip locked")];
 
 const MARK_STARTED: &str = "update jobs set state = 2
-    where id in (
-        select jobs.id
-        from json_each($1) as held
-        cross join jobs
-        where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.value as bigint))
-    returning id, token";
+    from json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)
+    returning jobs.id, jobs.token";
 
 const RENEW: &str = "update jobs set lease_until = $2
-    where id in (
-        select jobs.id
-        from json_each($1) as held
-        cross join jobs
-        where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.value as bigint))
-    returning id, token";
+    from json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)
+    returning jobs.id, jobs.token";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -54,9 +61,9 @@ struct Row {
     payload: String,
     run_at: Timestamp,
     lane: i64,
-    attempts: u32,
-    losses: u32,
-    crashes: u32,
+    attempts: i64,
+    losses: i64,
+    crashes: i64,
 }
 
 /// What is the same for all jobs of a claim.
@@ -76,7 +83,8 @@ pub(super) async fn claim(queue: &SqlQueue, claim: &Claim) -> Result<Vec<Claimed
 async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<Vec<Claimed>, LedgerError> {
     let Terms { token, clock, claim } = terms;
     let now = clock.now();
-    let mut rows: Vec<Row> = sql!(tx.on(), c => sqlx::query_as(CLAIM)
+    let query = tx.on().text(CLAIM[0], CLAIM[1]);
+    let mut rows: Vec<Row> = sql!(tx.on(), c => sqlx::query_as(query)
         .bind(claim.pool)
         .bind(rank(claim.first))
         .bind(rank(other(claim.first)))
@@ -103,14 +111,19 @@ impl Row {
                 kind: self.kind,
                 subject: self.subject,
                 payload: self.payload,
-                attempt: self.attempts + 1,
+                attempt: counted(self.attempts).saturating_add(1),
                 max_attempts,
                 due: self.run_at,
             },
-            losses: self.losses,
-            crashes: self.crashes,
+            losses: counted(self.losses),
+            crashes: counted(self.crashes),
         }
     }
+}
+
+/// A count as it is kept, which is never negative and small.
+fn counted(count: i64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 pub(super) async fn mark_started(queue: &SqlQueue, leases: &[Lease]) -> Result<Vec<Lease>, LedgerError> {

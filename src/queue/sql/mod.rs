@@ -1,13 +1,13 @@
 //! The queue in the ledger's database: the `jobs` table.
 //!
-//! Every statement works on a set: a thousand jobs cost one statement, whose rows travel as one JSON object. That is also
-//! where the engines differ, and nothing else does: SQLite unfolds it with `json_each($1)`, PostgreSQL with
-//! `json_each_text(cast($1 as json))`; SQLite reads a subject with `unhex`, PostgreSQL with a cast to `uuid`; and a claim on
-//! PostgreSQL is made with `for update skip locked`, where SQLite has one writer anyhow.
+//! Every statement works on a set: a thousand jobs cost one statement, whose rows travel as one JSON object. The text is the
+//! same on both engines, but for what PostgreSQL needs since others write at the same time: rows are claimed and rescued with
+//! `for update skip locked`, and a batch of outcomes minds what was pushed a moment ago (see [`settle`]).
 //!
 //! A push onto a job that is held cannot touch it. It is kept in `again_at` and `again_lane`, and takes effect, like a push
 //! that came a moment later, as soon as it is stored what came of the run: see [`settle`].
 
+mod bells;
 mod claim;
 mod depths;
 mod push;
@@ -25,17 +25,21 @@ use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, Queue, QueueError};
 
+use bells::Bells;
+
 use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 
 /// A push of more jobs than this is not made together with others: they need not wait for it.
 const GATHERED: usize = 500;
+/// How often such a push is made again.
+const CLASHES: usize = 3;
 
 /// The queue on the `jobs` table. Cheap to clone.
 #[derive(Clone)]
 pub struct SqlQueue {
     db: Db,
     clock: Arc<dyn Clock>,
-    wakes: Wakes,
+    bells: Bells,
     pushes: Gather<Vec<NewJob>, ()>,
     settles: Gather<Vec<(Lease, Verdict)>, ()>,
 }
@@ -44,21 +48,27 @@ impl SqlQueue {
     /// The queue of this ledger.
     #[must_use]
     pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        let wakes = Wakes::default();
+        let bells = Bells::of(&db);
         let pushes = {
-            let (db, clock, wakes) = (db.clone(), Arc::clone(&clock), wakes.clone());
-            Gather::new(move |pushes| push::push_together(db.clone(), Arc::clone(&clock), wakes.clone(), pushes))
+            let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
+            Gather::new(move |pushes| push::push_together(db.clone(), Arc::clone(&clock), bells.clone(), pushes))
         };
         let settles = {
-            let (db, clock, wakes) = (db.clone(), Arc::clone(&clock), wakes.clone());
-            Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), wakes.clone(), settled))
+            let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
+            Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), bells.clone(), settled))
         };
-        Self { db, clock, wakes, pushes, settles }
+        Self { db, clock, bells, pushes, settles }
     }
 
-    fn wake_all<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) {
-        for pool in pools {
-            self.wakes.wake(*pool);
+    /// Puts on very many, again if what others write at the same time is in the way.
+    async fn push_many(&self, jobs: Vec<NewJob>) -> Result<(), LedgerError> {
+        let mut clashes = 0;
+        loop {
+            let (db, clock, bells) = (self.db.clone(), Arc::clone(&self.clock), self.bells.clone());
+            match push::push_together(db, clock, bells, vec![jobs.clone()]).await {
+                Err(error) if error.is_clash() && clashes < CLASHES => clashes += 1,
+                pushed => return pushed.map(drop),
+            }
         }
     }
 }
@@ -67,12 +77,7 @@ impl SqlQueue {
 impl Queue for SqlQueue {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         let count = jobs.len();
-        let pushed = if count > GATHERED {
-            let (db, clock, wakes) = (self.db.clone(), Arc::clone(&self.clock), self.wakes.clone());
-            push::push_together(db, clock, wakes, vec![jobs]).await.map(drop)
-        } else {
-            self.pushes.ask(jobs).await
-        };
+        let pushed = if count > GATHERED { self.push_many(jobs).await } else { self.pushes.ask(jobs).await };
         pushed.map_err(|error| QueueError { count, source: error.into() })
     }
 }
@@ -116,7 +121,7 @@ impl Engine for SqlQueue {
     }
 
     fn wakes(&self) -> &Wakes {
-        &self.wakes
+        self.bells.here()
     }
 }
 
@@ -141,9 +146,11 @@ fn row_id(lease: &Lease) -> i64 {
     i64::try_from(lease.id).unwrap_or(-1)
 }
 
-/// `{id: token, …}`, to be unfolded as keys and values. The same id may be there with two tokens.
+/// `{id: token, …}`, to be unfolded as keys and atoms, in the order of the ids. The same id may be there with two tokens.
 fn held_json<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> String {
     let mut held = "{".to_owned();
+    let mut leases: Vec<&Lease> = leases.into_iter().collect();
+    leases.sort_unstable_by_key(|lease| row_id(lease));
     for lease in leases {
         let comma = if held.len() == 1 { "" } else { "," };
         write!(held, "{comma}\"{}\":{}", row_id(lease), lease.token).expect("a string takes all");

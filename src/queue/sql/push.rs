@@ -13,8 +13,9 @@ use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::Clock;
 use longshore_jobs::sql;
 
+use super::bells::Bells;
 use super::rank;
-use crate::queue::engine::{self, Wakes};
+use crate::queue::engine;
 
 macro_rules! joining {
     ($insert:literal) => {
@@ -39,9 +40,10 @@ macro_rules! joining {
     };
 }
 
-const PUSH_ALIKE: &str = joining!("select $2, unhex(key), $3, $4, $5, value, $6");
-const PUSH_MIXED: &str =
-    joining!("select value ->> 2, unhex(value ->> 0), value ->> 3, value ->> 4, value ->> 5, value ->> 1, $2");
+const PUSH_ALIKE: &str = joining!("select $2, unhex(key), $3, $4, $5, atom, $6");
+const PUSH_MIXED: &str = joining!(
+    "select value ->> 2, unhex(value ->> 0), value ->> 3, cast(value ->> 4 as bigint), cast(value ->> 5 as bigint), value ->> 1, $2"
+);
 
 /// Jobs that share all but subject and payload.
 struct Alike {
@@ -57,11 +59,13 @@ struct Alike {
 pub(super) async fn push_together(
     db: Db,
     clock: Arc<dyn Clock>,
-    wakes: Wakes,
+    bells: Bells,
     pushes: Vec<Vec<NewJob>>,
 ) -> Result<Vec<()>, LedgerError> {
     let callers = vec![(); pushes.len()];
-    let jobs = engine::join(pushes.into_iter().flatten().collect());
+    let mut jobs = engine::join(pushes.into_iter().flatten().collect());
+    // Two processes that push the same jobs do not wait for each other in a ring.
+    jobs.sort_by_key(|job| (job.kind(), job.subject()));
     let mut told: HashMap<(&'static str, Pool), u64> = HashMap::new();
     for job in &jobs {
         *told.entry((job.kind(), job.pool())).or_default() += 1;
@@ -74,7 +78,7 @@ pub(super) async fn push_together(
     }
     for ((kind, pool), count) in told {
         metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
-        wakes.wake(pool);
+        bells.ring(pool);
     }
     Ok(callers)
 }
@@ -87,15 +91,14 @@ async fn store_alike(mut tx: Tx<'_>, alike: Alike, now: Timestamp) -> Result<(),
         .bind(rank(alike.lane))
         .bind(alike.due)
         .bind(now)
-        .execute(c)
-        .await?);
+        .execute(c).await.map(drop))?;
     Ok(())
 }
 
 async fn store_mixed(mut tx: Tx<'_>, jobs: Vec<NewJob>, now: Timestamp) -> Result<(), LedgerError> {
     let rows: Vec<_> = jobs.iter().map(mixed_row).collect();
     let list = serde_json::to_string(&rows).expect("rows of text and numbers are JSON");
-    sql!(tx.on(), c => sqlx::query(PUSH_MIXED).bind(list).bind(now).execute(c).await?);
+    sql!(tx.on(), c => sqlx::query(PUSH_MIXED).bind(list).bind(now).execute(c).await.map(drop))?;
     Ok(())
 }
 

@@ -14,19 +14,42 @@ use super::SqlQueue;
 use super::settle::Remains;
 use crate::queue::engine::{CRASH_CAP, CRASHED};
 
-const BURY_CRASHED: &str = "delete from jobs
-    where state > 0 and lease_until <= $1 and state = 2 and crashes + 1 >= $2
-    returning kind, subject, pool, lane, payload, attempts, crashes + 1 as crashes";
+macro_rules! burying {
+    ($lock:literal) => {
+        concat!(
+            "delete from jobs
+    where id in (
+        select id from jobs
+        where state > 0 and lease_until <= $1 and state = 2 and crashes + 1 >= $2 ",
+            $lock,
+            ")
+    returning kind, subject, pool, lane, payload, attempts, crashes + 1 as crashes"
+        )
+    };
+}
 
-const TAKE_BACK: &str = "update jobs set
+macro_rules! taking_back {
+    ($lock:literal) => {
+        concat!(
+            "update jobs set
         crashes = crashes + case when state = 2 then 1 else 0 end,
         losses = losses + 1,
         state = 0,
         run_at = case when again_at < run_at then again_at else run_at end,
         lane = case when again_lane < lane then again_lane else lane end,
         again_at = null, again_lane = null, token = null, lease_until = null, worker = null
-    where state > 0 and lease_until <= $1
-    returning pool";
+    where id in (select id from jobs where state > 0 and lease_until <= $1 ",
+            $lock,
+            ")
+    returning pool"
+        )
+    };
+}
+
+/// On PostgreSQL every process rescues, and none waits for what another has in hand: its owner stores the outcome after all,
+/// or the next beat comes to it.
+const BURY_CRASHED: [&str; 2] = [burying!(""), burying!("for update skip locked")];
+const TAKE_BACK: [&str; 2] = [taking_back!(""), taking_back!("for update skip locked")];
 
 /// Takes back what is leased until `expired` or earlier.
 pub(super) async fn reclaim(queue: &SqlQueue, expired: Timestamp) -> Result<HashMap<Pool, u64>, LedgerError> {
@@ -39,7 +62,7 @@ pub(super) async fn reclaim(queue: &SqlQueue, expired: Timestamp) -> Result<Hash
     for pool in pools {
         *rescued.entry(pool).or_default() += 1;
     }
-    queue.wake_all(rescued.keys());
+    rescued.keys().for_each(|pool| queue.bells.ring(*pool));
     Ok(rescued)
 }
 
@@ -50,8 +73,8 @@ async fn anything_leased(queue: &SqlQueue, expired: Timestamp) -> Result<bool, L
 }
 
 async fn take_back(mut tx: Tx<'_>, expired: Timestamp, now: Timestamp) -> Result<Vec<Pool>, LedgerError> {
-    let query = sqlx::query_as(BURY_CRASHED).bind(expired).bind(CRASH_CAP);
-    let crashed: Vec<Remains> = sql!(tx.on(), c => query.fetch_all(c).await?);
+    let (query, cap) = (tx.on().text(BURY_CRASHED[0], BURY_CRASHED[1]), i64::from(CRASH_CAP));
+    let crashed: Vec<Remains> = sql!(tx.on(), c => sqlx::query_as(query).bind(expired).bind(cap).fetch_all(c).await?);
     let mut pools: Vec<Pool> = crashed.iter().map(Remains::pool).collect();
     for remains in crashed {
         let error = format!("its worker died while it ran, {} times", remains.crashes());
@@ -59,7 +82,8 @@ async fn take_back(mut tx: Tx<'_>, expired: Timestamp, now: Timestamp) -> Result
         tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
         dead_letters::insert(&mut tx, &letter).await?;
     }
-    let rows: Vec<Pool> = sql!(tx.on(), c => sqlx::query_scalar(TAKE_BACK).bind(expired).fetch_all(c).await?);
+    let query = tx.on().text(TAKE_BACK[0], TAKE_BACK[1]);
+    let rows: Vec<Pool> = sql!(tx.on(), c => sqlx::query_scalar(query).bind(expired).fetch_all(c).await?);
     pools.extend(rows);
     Ok(pools)
 }

@@ -10,36 +10,46 @@ use std::sync::Arc;
 
 use longshore_jobs::job::{Pool, Verdict};
 use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
-use longshore_jobs::ledger::{Db, LedgerError, Tx};
+use longshore_jobs::ledger::{Connection, Db, LedgerError, Tx};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::Clock;
 use longshore_jobs::sql;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::bells::Bells;
 use super::{SqlQueue, held_json, json, lane_of, row_id};
-use crate::queue::engine::{Lease, Wakes};
+use crate::queue::engine::Lease;
 
-const FORGET: &str = "delete from jobs
+/// SQLite deletes from one table alone. On PostgreSQL the conditions have to be on the row itself: a push that came during the
+/// statement sets `again_at`, and a row that was found by a subquery would be deleted all the same, and the push with it.
+const FORGET: [&str; 2] = [
+    "delete from jobs
     where id in (
         select jobs.id
         from json_each($1) as held
         cross join jobs
         where jobs.id = cast(held.key as bigint)
-            and jobs.token = cast(held.value as bigint)
-            and jobs.again_at is null)";
+            and jobs.token = cast(held.atom as bigint)
+            and jobs.again_at is null)",
+    "delete from jobs
+    using json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint) and jobs.again_at is null",
+];
+
+/// A batch of several kinds of verdicts takes several statements, beside which the heartbeat renews the same rows: PostgreSQL
+/// locks them in one order first, so that neither waits for the other in a ring. SQLite has one writer at a time.
+const LOCK: &str = "select id from jobs
+    where id in (select cast(key as bigint) from json_each($1))
+    order by id
+    for update";
 
 const START_OVER: &str = "update jobs set
         state = 0, run_at = again_at, lane = again_lane, again_at = null, again_lane = null,
         attempts = 0, crashes = 0, losses = 0, token = null, lease_until = null, worker = null,
         error = coalesce($2, error)
-    where id in (
-        select jobs.id
-        from json_each($1) as held
-        cross join jobs
-        where jobs.id = cast(held.key as bigint)
-            and jobs.token = cast(held.value as bigint)
-            and jobs.again_at is not null)";
+    from json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint) and jobs.again_at is not null";
 
 const WAIT_AGAIN: &str = "update jobs set
         state = 0,
@@ -62,11 +72,8 @@ const HAND_BACK: &str = "update jobs set
         run_at = case when again_at < run_at then again_at else run_at end,
         lane = case when again_lane < lane then again_lane else lane end,
         again_at = null, again_lane = null, token = null, lease_until = null, worker = null
-    where id in (
-        select jobs.id
-        from json_each($1) as held
-        cross join jobs
-        where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.value as bigint))";
+    from json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)";
 
 const BURY: &str = "delete from jobs
     where id = $1 and token = $2 and again_at is null
@@ -113,6 +120,7 @@ impl Remains {
 /// A batch, sorted by what has to be done.
 #[derive(Default)]
 struct Batch {
+    leases: Vec<Lease>,
     finished: Vec<Lease>,
     waiting: Vec<Until>,
     dead: Vec<Death>,
@@ -133,27 +141,28 @@ struct Death {
 pub(super) async fn settle_together(
     db: Db,
     clock: Arc<dyn Clock>,
-    wakes: Wakes,
+    bells: Bells,
     told: Vec<Vec<(Lease, Verdict)>>,
 ) -> Result<Vec<()>, LedgerError> {
     let workers = vec![(); told.len()];
     let settled: Vec<_> = told.into_iter().flatten().collect();
     let batch = Batch::of(&settled, clock.now());
-    let all_finished = batch.waiting.is_empty() && batch.dead.is_empty();
+    let all_finished = batch.is_all_finished();
     let started_over = if all_finished {
         db.write_hint(move |tx| Box::pin(store(tx, batch))).await?
     } else {
         db.write(move |tx| Box::pin(store(tx, batch))).await?
     };
     if started_over || !all_finished {
-        wake(&wakes, settled.iter().map(|(lease, _)| lease));
+        ring(&bells, settled.iter().map(|(lease, _)| lease));
     }
     Ok(workers)
 }
 
 impl Batch {
     fn of(settled: &[(Lease, Verdict)], now: Timestamp) -> Self {
-        let mut batch = Self { now, ..Self::default() };
+        let leases = settled.iter().map(|(lease, _)| *lease).collect();
+        let mut batch = Self { leases, now, ..Self::default() };
         for (lease, verdict) in settled {
             let until =
                 |at: Timestamp, counted, error| Until(row_id(lease), lease.token, at.as_millis(), counted, error);
@@ -166,19 +175,27 @@ impl Batch {
                 }
             }
         }
+        batch.waiting.sort_unstable_by_key(|until| until.0);
         batch
+    }
+
+    fn is_all_finished(&self) -> bool {
+        self.waiting.is_empty() && self.dead.is_empty()
     }
 }
 
 /// Whether a job that was over has started over.
 async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
     let mut started_over = false;
+    if !batch.is_all_finished() {
+        lock(&mut tx, &batch).await?;
+    }
     if !batch.finished.is_empty() {
         started_over = finish(&mut tx, &batch.finished).await?;
     }
     if !batch.waiting.is_empty() {
         let rows = json(&batch.waiting);
-        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await?);
+        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await.map(drop))?;
     }
     for death in batch.dead {
         bury(&mut tx, death, batch.now).await?;
@@ -186,9 +203,17 @@ async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
     Ok(started_over)
 }
 
+async fn lock(tx: &mut Tx<'_>, batch: &Batch) -> Result<(), LedgerError> {
+    if let Connection::Postgres(connection) = tx.on() {
+        sqlx::query(LOCK).bind(held_json(&batch.leases)).execute(connection).await?;
+    }
+    Ok(())
+}
+
 async fn finish(tx: &mut Tx<'_>, leases: &[Lease]) -> Result<bool, LedgerError> {
     let held = held_json(leases);
-    let forgotten = sql!(tx.on(), c => sqlx::query(FORGET).bind(&held).execute(c).await?.rows_affected());
+    let query = tx.on().text(FORGET[0], FORGET[1]);
+    let forgotten = sql!(tx.on(), c => sqlx::query(query).bind(&held).execute(c).await?.rows_affected());
     if usize::try_from(forgotten) == Ok(leases.len()) {
         return Ok(false);
     }
@@ -196,14 +221,15 @@ async fn finish(tx: &mut Tx<'_>, leases: &[Lease]) -> Result<bool, LedgerError> 
 }
 
 async fn start_over(tx: &mut Tx<'_>, held: &str, error: Option<&str>) -> Result<bool, LedgerError> {
-    let query = sqlx::query(START_OVER).bind(held).bind(error);
-    let rows = sql!(tx.on(), c => query.execute(c).await?.rows_affected());
+    let query = START_OVER;
+    let rows = sql!(tx.on(), c => sqlx::query(query).bind(held).bind(error).execute(c).await?.rows_affected());
     Ok(rows > 0)
 }
 
 async fn bury(tx: &mut Tx<'_>, death: Death, now: Timestamp) -> Result<(), LedgerError> {
-    let query = sqlx::query_as(BURY).bind(row_id(&death.lease)).bind(death.lease.token);
-    let remains: Option<Remains> = sql!(tx.on(), c => query.fetch_optional(c).await?);
+    let (id, token) = (row_id(&death.lease), death.lease.token);
+    let remains: Option<Remains> =
+        sql!(tx.on(), c => sqlx::query_as(BURY).bind(id).bind(token).fetch_optional(c).await?);
     let Some(remains) = remains else {
         start_over(tx, &held_json([&death.lease]), Some(&death.error)).await?;
         return Ok(());
@@ -217,16 +243,16 @@ pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), 
         .db
         .write_hint(move |mut tx| {
             Box::pin(async move {
-                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await?);
+                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await.map(drop))?;
                 Ok(())
             })
         })
         .await?;
-    wake(&queue.wakes, leases);
+    ring(&queue.bells, leases);
     Ok(())
 }
 
-fn wake<'l>(wakes: &Wakes, leases: impl IntoIterator<Item = &'l Lease>) {
+fn ring<'l>(bells: &Bells, leases: impl IntoIterator<Item = &'l Lease>) {
     let pools: HashSet<Pool> = leases.into_iter().map(|lease| lease.pool).collect();
-    pools.into_iter().for_each(|pool| wakes.wake(pool));
+    pools.into_iter().for_each(|pool| bells.ring(pool));
 }
