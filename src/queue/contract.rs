@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::engine::{Claim, Claimed, Depth, Engine, LEASE};
 use super::nowhere::Nowhere;
+use super::redis::server::Server;
 use super::sql::SqlQueue;
 
 /// Makes one test per promise and engine.
@@ -33,8 +34,10 @@ macro_rules! contract {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
-                    let Some(world) = $open().await else { return };
-                    super::$group::$promise(world).await;
+                    // Without a server there is no world to hold anything in; that is said where it is missed.
+                    if let Some(world) = $open().await {
+                        super::$group::$promise(world).await;
+                    }
                 }
             )+)+
         }
@@ -106,41 +109,66 @@ macro_rules! every_promise {
 
 every_promise!(sqlite, super::open_sqlite);
 every_promise!(postgres, super::open_postgres);
+every_promise!(redis, super::open_redis);
 
 /// An engine, and what belongs to it.
 struct World {
     engine: Arc<dyn Engine>,
     clock: Arc<HandClock>,
     db: Db,
+    /// Just short of a lease.
+    almost: Duration,
     /// Where the ledger is, if that is to be removed.
     _folder: Option<tempfile::TempDir>,
 }
 
 async fn open_sqlite() -> Option<World> {
-    let folder = tempfile::tempdir().unwrap();
-    let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
+    let (folder, db) = open_ledger().await;
     Some(World::of_ledger(db, Some(folder)))
 }
 
-/// `None` when there is no server to test with.
 async fn open_postgres() -> Option<World> {
     let url = testkit::postgres::schema("the queue on PostgreSQL").await?;
     let db = Db::open_postgres(&url, 8).await.unwrap();
     Some(World::of_ledger(db, None))
 }
 
+/// Its leases last by the server's clock, which goes on by itself: no test may take them to the millisecond.
+async fn open_redis() -> Option<World> {
+    let server = Server::given()?;
+    let (folder, db) = open_ledger().await;
+    let clock = Arc::new(HandClock::new(server.aging()));
+    let engine = Arc::new(server.connect(&db, Arc::clone(&clock) as Arc<dyn Clock>).await);
+    Some(World { engine, clock, db, almost: LEASE - Duration::from_secs(5), _folder: Some(folder) })
+}
+
+async fn open_ledger() -> (tempfile::TempDir, Db) {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
+    (folder, db)
+}
+
 /// A clock that stands still until it is cranked.
-struct HandClock(AtomicI64);
+struct HandClock {
+    millis: AtomicI64,
+    /// Lets the same time pass elsewhere.
+    elsewhere: Box<dyn Fn(Duration) + Send + Sync>,
+}
 
 impl HandClock {
+    fn new(elsewhere: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self { millis: AtomicI64::new(1_000_000), elsewhere: Box::new(elsewhere) }
+    }
+
     fn crank(&self, length: Duration) {
-        self.0.fetch_add(i64::try_from(length.as_millis()).unwrap(), Ordering::SeqCst);
+        self.millis.fetch_add(i64::try_from(length.as_millis()).unwrap(), Ordering::SeqCst);
+        (self.elsewhere)(length);
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.millis.load(Ordering::SeqCst))
     }
 }
 
@@ -149,9 +177,9 @@ const POOL: Pool = Noop::POOL;
 impl World {
     /// With the queue in the ledger.
     fn of_ledger(db: Db, folder: Option<tempfile::TempDir>) -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(1_000_000)));
+        let clock = Arc::new(HandClock::new(|_| ()));
         let engine = Arc::new(SqlQueue::new(db.clone(), Arc::clone(&clock) as Arc<dyn Clock>));
-        Self { engine, clock, db, _folder: folder }
+        Self { engine, clock, db, almost: LEASE - Duration::from_millis(1), _folder: folder }
     }
 
     fn now(&self) -> Timestamp {

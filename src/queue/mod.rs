@@ -4,6 +4,7 @@
 //!
 //! - [`engine`]: what an engine does, whatever it is built on, and `contract`: the tests that each has to pass
 //! - [`sql`]: the engine on the `jobs` table
+//! - [`mod@redis`]: the engine on Redis Streams
 //! - `holds`, `fetch`, `acks`, `beats`: what a worker holds, and the three tasks that serve it
 //! - `backend`: what apalis sees of all this
 //! - [`workers`]: the apalis workers of this process, and their end
@@ -30,5 +31,6 @@ mod holds;
 mod nowhere;
 pub mod pace;
 pub mod pauses;
+pub mod redis;
 pub mod sql;
 pub mod workers;

@@ -11,9 +11,9 @@ pub(super) async fn a_job_comes_back_when_its_lease_runs_out(world: World) {
     let id = world.push_one().await;
     world.claim_only().await;
 
-    world.clock.crank(LEASE - Duration::from_millis(1));
+    world.clock.crank(world.almost);
     assert!(world.engine.reclaim().await.unwrap().is_empty());
-    world.clock.crank(Duration::from_millis(1));
+    world.clock.crank(LEASE - world.almost);
     assert_eq!(world.engine.reclaim().await.unwrap()[&POOL], 1);
 
     let job = world.claim_only().await;
@@ -25,9 +25,9 @@ pub(super) async fn a_renewed_lease_lasts_on(world: World) {
     world.push_one().await;
     let job = world.claim_only().await;
 
-    world.clock.crank(LEASE - Duration::from_millis(1));
+    world.clock.crank(world.almost);
     assert_eq!(world.engine.renew(&[job.lease]).await.unwrap(), [job.lease]);
-    world.clock.crank(LEASE - Duration::from_millis(1));
+    world.clock.crank(world.almost);
     assert!(world.engine.reclaim().await.unwrap().is_empty());
 }
 

@@ -1,0 +1,126 @@
+//! Lending jobs out, and keeping the leases alive.
+
+use longshore_jobs::job::{Delivery, Pool};
+use longshore_jobs::model::Timestamp;
+use longshore_jobs::roster;
+use redis::{RedisResult, Script};
+use uuid::Uuid;
+
+use super::RedisQueue;
+use super::calls::{self, CHUNK, lane_number, lease_of, place_of};
+use crate::queue::engine::{Claim, Claimed, Lease};
+
+/// How many one script lends out at most, and moves from what is due later into each lane.
+const AT_ONCE: usize = 500;
+
+/// Stream, id and text.
+type Entry = (u8, String, String);
+
+pub(super) async fn claim(queue: &RedisQueue, claim: &Claim) -> RedisResult<Vec<Claimed>> {
+    let mut claimed = Vec::with_capacity(claim.max.min(AT_ONCE));
+    let mut left = claim.max;
+    while left > 0 {
+        let asked = left.min(AT_ONCE);
+        let entries = match claim_some(queue, claim, asked).await {
+            // What has been lent out already must not be lost with it; the next claim will fail by itself.
+            Err(_) if !claimed.is_empty() => break,
+            found => found?,
+        };
+        let found = entries.len();
+        claimed.extend(entries.into_iter().filter_map(|entry| read(claim.pool, entry)));
+        if found < asked {
+            break;
+        }
+        left -= found;
+    }
+    Ok(claimed)
+}
+
+async fn claim_some(queue: &RedisQueue, claim: &Claim, max: usize) -> RedisResult<Vec<Entry>> {
+    let mut call = queue.call(&calls::CLAIM, claim.pool);
+    call.arg(queue.now().as_millis()).arg(&*claim.worker).arg(max).arg(lane_number(claim.first)).arg(AT_ONCE);
+    queue.eval(&calls::CLAIM, &call).await
+}
+
+/// `None` for an entry that is none of ours: it stays pending, and is thrown away when it is taken back.
+fn read(pool: Pool, (stream, id, text): Entry) -> Option<Claimed> {
+    let claimed = lease_of(pool, stream, &id).and_then(|lease| Some(Text::read(&text)?.into_claimed(lease)));
+    if claimed.is_none() {
+        tracing::error!(%pool, id, text, "an entry of the queue cannot be read");
+    }
+    claimed
+}
+
+/// An entry, taken apart.
+pub(super) struct Text<'t> {
+    pub(super) kind: &'t str,
+    pub(super) subject: Uuid,
+    due: Timestamp,
+    pub(super) attempts: u32,
+    losses: u32,
+    pub(super) crashes: u32,
+    pub(super) payload: &'t str,
+}
+
+impl<'t> Text<'t> {
+    /// See `job.lua`. `None` when it is none.
+    pub(super) fn read(text: &'t str) -> Option<Self> {
+        let mut words = text.splitn(7, ' ');
+        Some(Self {
+            kind: words.next()?,
+            subject: Uuid::try_parse(words.next()?).ok()?,
+            due: Timestamp::from_millis(words.next()?.parse().ok()?),
+            attempts: words.next()?.parse().ok()?,
+            losses: words.next()?.parse().ok()?,
+            crashes: words.next()?.parse().ok()?,
+            payload: words.next()?,
+        })
+    }
+
+    fn into_claimed(self, lease: Lease) -> Claimed {
+        // A job that is not on the roster has one attempt: to be found out.
+        let max_attempts = roster::find(self.kind).map_or(1, |entry| entry.attempts);
+        Claimed {
+            lease,
+            delivery: Delivery {
+                kind: self.kind.to_owned(),
+                subject: self.subject,
+                payload: self.payload.to_owned(),
+                attempt: self.attempts + 1,
+                max_attempts,
+                due: self.due,
+            },
+            losses: self.losses,
+            crashes: self.crashes,
+        }
+    }
+}
+
+/// Runs a script that takes leases and says of each whether it still holds. Returns those that do.
+pub(super) async fn still_held(queue: &RedisQueue, script: &Script, leases: &[Lease]) -> RedisResult<Vec<Lease>> {
+    let mut held = Vec::with_capacity(leases.len());
+    for (pool, leases) in by_pool(leases.iter().map(|lease| (lease.pool, *lease))) {
+        for chunk in leases.chunks(CHUNK) {
+            let mut call = queue.call(script, pool);
+            for lease in chunk {
+                let (stream, id) = place_of(lease);
+                call.arg(stream).arg(id);
+            }
+            let holds: Vec<bool> = queue.eval(script, &call).await?;
+            held.extend(chunk.iter().zip(holds).filter(|(_, holds)| *holds).map(|(lease, _)| *lease));
+        }
+    }
+    Ok(held)
+}
+
+/// Sorted by pool: the keys of a script are those of one.
+pub(super) fn by_pool<T>(items: impl IntoIterator<Item = (Pool, T)>) -> Vec<(Pool, Vec<T>)> {
+    let mut pools: Vec<(Pool, Vec<T>)> = Vec::new();
+    for (pool, item) in items {
+        match pools.iter_mut().find(|(known, _)| *known == pool) {
+            Some((_, items)) => items.push(item),
+            None => pools.push((pool, vec![item])),
+        }
+    }
+    pools
+}

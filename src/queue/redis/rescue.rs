@@ -1,0 +1,81 @@
+//! Taking back the jobs of workers that are gone.
+//!
+//! A job that ran when its worker died is blamed with a crash; one that was merely claimed is not. At the cap it dies even if
+//! it has been pushed again meanwhile: what took that many workers down waits for an operator, not for a signal.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use longshore_jobs::job::Pool;
+use longshore_jobs::outside::BoxError;
+use redis::RedisResult;
+
+use super::RedisQueue;
+use super::calls::{self, STREAMS, lease_of};
+use super::claim::Text;
+use super::settle::{self, Verb};
+use crate::queue::engine::{CRASH_CAP, CRASHED, LEASE};
+
+/// How many entries one script takes back.
+const AT_ONCE: usize = 100;
+/// A consumer without jobs that nobody has used for so long is removed.
+const CONSUMER_IDLE: Duration = Duration::from_secs(4 * LEASE.as_secs());
+
+/// Where to go on, how many were taken back, and id and text of those to be buried.
+type Found = (String, u64, Vec<(String, String)>);
+
+/// Takes back what nobody has renewed for that long.
+pub(super) async fn reclaim(queue: &RedisQueue, idle: Duration) -> Result<HashMap<Pool, u64>, BoxError> {
+    let mut rescued = HashMap::new();
+    for pool in Pool::ALL {
+        let mut count = 0;
+        for stream in 1..=STREAMS {
+            count += take_back(queue, *pool, stream, idle).await?;
+        }
+        if count > 0 {
+            rescued.insert(*pool, count);
+            queue.0.wakes.wake(*pool);
+        }
+    }
+    Ok(rescued)
+}
+
+async fn take_back(queue: &RedisQueue, pool: Pool, stream: u8, idle: Duration) -> Result<u64, BoxError> {
+    let (mut from, mut count) = ("0-0".to_owned(), 0);
+    loop {
+        let (next, returned, crashed) = take_some(queue, pool, stream, idle, &from).await?;
+        count += returned + bury(queue, pool, stream, &crashed).await?;
+        if next == "0-0" {
+            return Ok(count);
+        }
+        from = next;
+    }
+}
+
+async fn take_some(queue: &RedisQueue, pool: Pool, stream: u8, idle: Duration, from: &str) -> RedisResult<Found> {
+    let mut call = queue.call(&calls::RESCUE, pool);
+    call.arg(&queue.0.sender).arg(stream).arg(millis(idle)).arg(from).arg(AT_ONCE);
+    call.arg(CRASH_CAP).arg(millis(CONSUMER_IDLE));
+    queue.eval(&calls::RESCUE, &call).await
+}
+
+/// Letters first: after a crash in between the jobs are found again, and their letters take the places of these.
+async fn bury(queue: &RedisQueue, pool: Pool, stream: u8, crashed: &[(String, String)]) -> Result<u64, BoxError> {
+    let (mut leases, mut letters) = (Vec::new(), Vec::new());
+    for (id, text) in crashed {
+        let (Some(lease), Some(text)) = (lease_of(pool, stream, id), Text::read(text)) else { continue };
+        let error = format!("its worker died while it ran, {} times", text.crashes);
+        let letter = settle::letter(&lease, &text, CRASHED, error, queue.now());
+        tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
+        letters.push(letter);
+        leases.push(lease);
+    }
+    let count = u64::try_from(leases.len()).unwrap_or(u64::MAX);
+    settle::insert(queue, letters).await?;
+    settle::store(queue, leases.into_iter().map(|lease| (lease, Verb::Dropped))).await?;
+    Ok(count)
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,79 @@
+//! The Redis server that tests are given, in `LONGSHORE_TEST_REDIS`. Each test takes keys of its own.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use longshore_jobs::job::Pool;
+use longshore_jobs::ledger::Db;
+use longshore_jobs::outside::Clock;
+use redis::{Client, Connection, Script};
+use uuid::Uuid;
+
+use super::{Options, RedisQueue, calls};
+
+/// Adds to the time for which nobody has renewed what is pending.
+const AGE: &str = "
+    for _, stream in ipairs(KEYS) do
+        local pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', 100000)
+        if not pending.err then
+            for _, held in ipairs(pending) do
+                redis.call('XCLAIM', stream, 'workers', held[2], 0, held[1], 'IDLE', held[3] + ARGV[1], 'JUSTID')
+            end
+        end
+    end";
+
+/// A server, and a prefix on it that no other test has.
+pub(in crate::queue) struct Server {
+    pub(super) url: String,
+    pub(super) prefix: String,
+}
+
+impl Server {
+    /// `None`, said aloud, when there is none.
+    pub(in crate::queue) fn given() -> Option<Self> {
+        match std::env::var("LONGSHORE_TEST_REDIS") {
+            Ok(url) => Some(Self::at(url)),
+            Err(_) if std::env::var_os("LONGSHORE_TEST_REQUIRE").is_some() => {
+                panic!("LONGSHORE_TEST_REDIS is not set, and LONGSHORE_TEST_REQUIRE is")
+            }
+            Err(_) => {
+                skipped();
+                None
+            }
+        }
+    }
+
+    pub(super) fn at(url: String) -> Self {
+        Self { url, prefix: format!("test-{}", Uuid::now_v7().simple()) }
+    }
+
+    /// A queue of its own, as a process of its own would have it, with workers for all pools.
+    pub(in crate::queue) async fn connect(&self, db: &Db, clock: Arc<dyn Clock>) -> RedisQueue {
+        let options = Options { url: self.url.clone(), prefix: self.prefix.clone(), pools: Pool::ALL.to_vec() };
+        RedisQueue::connect(options, db.clone(), clock).await.unwrap()
+    }
+
+    /// Something that lets time pass for all leases.
+    pub(in crate::queue) fn aging(&self) -> impl Fn(Duration) + Send + Sync + use<> {
+        let connection = Mutex::new(self.connection());
+        let streams: Vec<String> = Pool::ALL
+            .iter()
+            .flat_map(|pool| calls::keys(&self.prefix, *pool).into_iter().take(calls::STREAMS.into()))
+            .collect();
+        move |length| {
+            let mut connection = connection.lock().unwrap();
+            let age = Script::new(AGE);
+            let mut call = age.key(&streams);
+            call.arg(u64::try_from(length.as_millis()).unwrap()).invoke::<()>(&mut connection).unwrap();
+        }
+    }
+
+    pub(super) fn connection(&self) -> Connection {
+        Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a skip must be seen")]
+fn skipped() {
+    eprintln!("SKIPPED: the queue on Redis (LONGSHORE_TEST_REDIS is not set; ops/test starts one)");
+}

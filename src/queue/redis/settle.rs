@@ -1,0 +1,157 @@
+//! Storing what came of jobs. What a push that came meanwhile has to do with it is written in `settle.lua`.
+//!
+//! A job that dies leaves a letter in the ledger before it leaves Redis: after a crash in between it runs again. If it is
+//! pushed again in that moment, it has died first and starts over then, as one that is pushed a moment later does.
+
+use longshore_jobs::job::{Pool, Verdict};
+use longshore_jobs::ledger::dead_letters::DeadLetter;
+use longshore_jobs::ledger::{LedgerError, dead_letters};
+use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::BoxError;
+use redis::RedisResult;
+use uuid::Uuid;
+
+use super::RedisQueue;
+use super::calls::{self, CHUNK, place_of};
+use super::claim::{Text, by_pool};
+use crate::queue::engine::Lease;
+
+/// What `settle.lua` is to do with a job.
+#[derive(Clone, Copy)]
+pub(super) enum Verb {
+    Over,
+    Dropped,
+    Retried(Timestamp),
+    Snoozed(Timestamp),
+    Returned,
+}
+
+impl Verb {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Over => "over",
+            Self::Dropped => "dropped",
+            Self::Retried(_) => "retried",
+            Self::Snoozed(_) => "snoozed",
+            Self::Returned => "returned",
+        }
+    }
+
+    const fn at(self) -> i64 {
+        match self {
+            Self::Retried(at) | Self::Snoozed(at) => at.as_millis(),
+            Self::Over | Self::Dropped | Self::Returned => 0,
+        }
+    }
+}
+
+pub(super) async fn settle(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), BoxError> {
+    bury(queue, settled).await?;
+    let verbs = settled.iter().map(|(lease, verdict)| (*lease, verb(verdict)));
+    Ok(store(queue, verbs).await?)
+}
+
+pub(super) async fn hand_back(queue: &RedisQueue, leases: &[Lease]) -> RedisResult<()> {
+    store(queue, leases.iter().map(|lease| (*lease, Verb::Returned))).await
+}
+
+const fn verb(verdict: &Verdict) -> Verb {
+    match verdict {
+        // The letter of a dead one is written, and pushed again it starts over: all as if it had finished.
+        Verdict::Finished(_) | Verdict::Dead { .. } => Verb::Over,
+        Verdict::Snoozed { until } => Verb::Snoozed(*until),
+        Verdict::Retried { at, .. } => Verb::Retried(*at),
+    }
+}
+
+pub(super) async fn store(queue: &RedisQueue, told: impl IntoIterator<Item = (Lease, Verb)>) -> RedisResult<()> {
+    for (pool, told) in by_pool(told.into_iter().map(|(lease, verb)| (lease.pool, (lease, verb)))) {
+        for chunk in told.chunks(CHUNK) {
+            if store_chunk(queue, pool, chunk).await? > 0 {
+                queue.0.wakes.wake(pool);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many of them wait again.
+async fn store_chunk(queue: &RedisQueue, pool: Pool, told: &[(Lease, Verb)]) -> RedisResult<u64> {
+    let mut call = queue.call(&calls::SETTLE, pool);
+    call.arg(queue.now().as_millis()).arg(&queue.0.sender);
+    for (lease, verb) in told {
+        let (stream, id) = place_of(lease);
+        call.arg(stream).arg(id).arg(verb.word()).arg(verb.at());
+    }
+    queue.eval(&calls::SETTLE, &call).await
+}
+
+/// Writes the letters of those who die.
+async fn bury(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), BoxError> {
+    let dying = settled.iter().filter_map(|(lease, verdict)| match verdict {
+        Verdict::Dead { reason, error } => Some((lease.pool, (*lease, *reason, error.as_str()))),
+        _ => None,
+    });
+    let mut letters = Vec::new();
+    for (pool, dying) in by_pool(dying) {
+        for chunk in dying.chunks(CHUNK) {
+            let texts = dying_texts(queue, pool, chunk.iter().map(|(lease, ..)| lease)).await?;
+            for ((lease, reason, error), text) in chunk.iter().zip(texts) {
+                let text = text.as_deref().and_then(Text::read);
+                letters.extend(text.map(|text| {
+                    let attempts = i64::from(text.attempts) + 1;
+                    DeadLetter { attempts, ..letter(lease, &text, reason, (*error).to_owned(), queue.now()) }
+                }));
+            }
+        }
+    }
+    Ok(insert(queue, letters).await?)
+}
+
+async fn dying_texts(
+    queue: &RedisQueue,
+    pool: Pool,
+    leases: impl Iterator<Item = &Lease>,
+) -> RedisResult<Vec<Option<String>>> {
+    let mut call = queue.call(&calls::DYING, pool);
+    for lease in leases {
+        let (stream, id) = place_of(lease);
+        call.arg(stream).arg(id);
+    }
+    queue.eval(&calls::DYING, &call).await
+}
+
+/// What a job leaves to its dead letter.
+pub(super) fn letter(lease: &Lease, text: &Text<'_>, reason: &str, error: String, died_at: Timestamp) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::now_v7(),
+        kind: text.kind.to_owned(),
+        subject: text.subject,
+        pool: lease.pool,
+        lane: lease.lane,
+        payload: text.payload.to_owned(),
+        attempts: i64::from(text.attempts),
+        crashes: i64::from(text.crashes),
+        reason: reason.to_owned(),
+        error,
+        died_at,
+    }
+}
+
+pub(super) async fn insert(queue: &RedisQueue, letters: Vec<DeadLetter>) -> Result<(), LedgerError> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    queue
+        .0
+        .db
+        .write(move |mut tx| {
+            Box::pin(async move {
+                for letter in &letters {
+                    dead_letters::insert(&mut tx, letter).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+}

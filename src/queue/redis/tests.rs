@@ -1,0 +1,1 @@
+//! What holds on Redis beyond the contract.
