@@ -27,7 +27,7 @@ pub mod counters;
 pub mod engine;
 mod fetch;
 mod holds;
-mod nowhere;
+pub mod nowhere;
 pub mod pace;
 pub mod pauses;
 pub mod sql;
