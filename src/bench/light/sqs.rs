@@ -35,16 +35,35 @@ impl Fault {
     }
 }
 
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let Self { kind, message } = self;
+        // Its name in the older protocol, which the SDKs still tell errors by.
+        let older = match kind {
+            "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue",
+            "MessageNotInflight" => "AWS.SimpleQueueService.MessageNotInflight",
+            "TooManyEntriesInBatchRequest" => "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+            same => same,
+        };
+        let answer = json!({ "__type": format!("com.amazonaws.sqs#{kind}"), "message": message });
+        let headers = [("x-amzn-query-error", format!("{older};Sender"))];
+        (headers, with_json(StatusCode::BAD_REQUEST, &answer)).into_response()
+    }
+}
+
+fn with_json(status: StatusCode, answer: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], answer.to_string()).into_response()
+}
+
 /// Answers one request.
 pub(super) async fn answer(cloud: &Arc<Cloud>, request: Request) -> Response {
-    let (status, answer) = match operate(cloud, request).await {
-        Ok(answer) => (StatusCode::OK, answer),
-        Err(Fault { kind, message }) => {
-            tracing::debug!(kind, message, "refused by the light SQS");
-            (StatusCode::BAD_REQUEST, json!({ "__type": format!("com.amazonaws.sqs#{kind}"), "message": message }))
+    match operate(cloud, request).await {
+        Ok(answer) => with_json(StatusCode::OK, &answer),
+        Err(fault) => {
+            tracing::debug!(kind = fault.kind, message = fault.message, "refused by the light SQS");
+            fault.into_response()
         }
-    };
-    (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], answer.to_string()).into_response()
+    }
 }
 
 async fn operate(cloud: &Cloud, request: Request) -> Result<Value, Fault> {
