@@ -8,7 +8,7 @@ mod effective;
 mod engines;
 mod layers;
 mod mistakes;
-mod units;
+pub(crate) mod units;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -9,7 +9,8 @@ use longshore_jobs::model::Digest;
 use longshore_jobs::outside::BoxError;
 use tokio_util::sync::CancellationToken;
 
-use super::{Figures, OwnServer, bench_folder, peak_memory, per_second};
+use super::figures::Value;
+use super::{Figures, OwnServer, bench_folder, peak_memory};
 use crate::client::ingest::{self, IngestOptions, Progress};
 use crate::config::Config;
 
@@ -34,14 +35,12 @@ pub(crate) async fn files(config: &Config, count: u64, size: usize, concurrency:
     }
     let took = summary.elapsed;
     let mut figures = Figures::default();
-    figures.add(
-        format!("files of {size} bytes ingested/s, {count} files"),
-        format!("{:.0}", per_second(count, took)),
-        "1000",
-    );
-    figures.add("hash, copy and fsync in a loop/s, the same files", format!("{:.0}", per_second(count, plain)), "");
+    figures.set("files at once", concurrency);
+    let what = format!("files of {size} bytes ingested, {count} files");
+    figures.add("ingested", what, Value::rate(count, took)).aim("1000");
+    figures.add("copied_plainly", "hash, copy and fsync in a loop, the same files", Value::rate(count, plain));
     if let Some(peak) = peak_memory() {
-        figures.add("peak memory of client and server", format!("{} MiB", peak >> 20), "");
+        figures.add("peak_memory", "peak memory of client and server", Value::memory(peak));
     }
     Ok(figures)
 }

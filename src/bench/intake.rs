@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use longshore_jobs::outside::BoxError;
 use reqwest::{Client, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Tick, sleep_until};
 
-use super::{Figures, OwnServer, milliseconds, percentile};
+use super::figures::{Value, percentile};
+use super::{Figures, OwnServer};
 use crate::client::choose_cryptography;
 use crate::config::Config;
 
@@ -35,16 +36,12 @@ pub(crate) async fn intake(config: &Config, rate: u32, seconds: u32) -> Result<F
     server.end().await?;
 
     let mut figures = Figures::default();
-    let count = policies.len();
-    figures.add(
-        format!("POST /api/uploads p50, {rate}/s, {count} requests"),
-        milliseconds(percentile(&policies, 0.5)),
-        "5 ms",
-    );
-    figures.add("POST /api/uploads p99", milliseconds(percentile(&policies, 0.99)), "");
-    figures.add("answers without a policy", missing.to_string(), "0");
-    figures.add("GET /livez p50, the same rate", milliseconds(percentile(&idle, 0.5)), "");
-    figures.add("GET /livez p99", milliseconds(percentile(&idle, 0.99)), "");
+    let what = format!("POST /api/uploads p50, {rate}/s, {} requests", policies.len());
+    figures.add("upload_p50", what, Value::delay(percentile(&policies, 0.5))).aim("5 ms");
+    figures.add("upload_p99", "POST /api/uploads p99", Value::delay(percentile(&policies, 0.99)));
+    figures.add("without_policy", "answers without a policy", Value::Count(missing)).aim("0");
+    figures.add("livez_p50", "GET /livez p50, the same rate", Value::delay(percentile(&idle, 0.5)));
+    figures.add("livez_p99", "GET /livez p99", Value::delay(percentile(&idle, 0.99)));
     Ok(figures)
 }
 
@@ -54,12 +51,12 @@ type Answer = Result<bool, reqwest::Error>;
 async fn ask(client: Client, url: String, token: String, number: u32) -> Answer {
     let body = json!({ "filename": format!("{number}.jpg"), "size": 10_240, "target": { "kind": "order", "number": "A-100" } });
     let response = client.post(url).bearer_auth(token).json(&body).send().await?;
-    let answer: Value = response.json().await?;
+    let answer: serde_json::Value = response.json().await?;
     Ok(answer["uploads"][0]["upload"]["fields"]["policy"].is_string())
 }
 
 /// The latencies in order, and how many answers were not what was asked for.
-async fn load<F, R>(request: F, rate: u32, seconds: u32) -> Result<(Vec<Duration>, usize), BoxError>
+async fn load<F, R>(request: F, rate: u32, seconds: u32) -> Result<(Vec<Duration>, u64), BoxError>
 where
     F: Fn(u32) -> R,
     R: Future<Output = Answer> + Send + 'static,
@@ -74,7 +71,7 @@ where
     let (mut latencies, mut bad) = (Vec::new(), 0);
     while let Some(answer) = answers.join_next().await {
         let (good, latency) = answer??;
-        bad += usize::from(!good);
+        bad += u64::from(!good);
         latencies.push(latency);
     }
     latencies.sort_unstable();

@@ -2,12 +2,15 @@
 //!
 //! `ops/bench/README.md` keeps the figures that were seen, with the machine that they were seen on.
 
+mod cloud;
+mod figures;
 mod files;
 mod intake;
+pub(crate) mod light;
+mod pipeline;
+mod queue;
 mod verify;
-
-use std::fmt;
-use std::time::Duration;
+mod verify_far;
 
 use longshore_jobs::outside::BoxError;
 use tempfile::TempDir;
@@ -18,40 +21,14 @@ use crate::client::Api;
 use crate::config::Config;
 use crate::{first_key, metrics};
 
+pub(crate) use cloud::cloud;
+pub(crate) use figures::Figures;
 pub(crate) use files::files;
 pub(crate) use intake::intake;
+pub(crate) use pipeline::{Uploads, pipeline};
+pub(crate) use queue::queue;
 pub(crate) use verify::verify;
-
-/// A table of figures, each with what was aimed at.
-#[derive(Default)]
-pub(crate) struct Figures {
-    rows: Vec<[String; 3]>,
-}
-
-impl Figures {
-    fn add(&mut self, what: impl Into<String>, figure: impl Into<String>, aim: impl Into<String>) {
-        self.rows.push([what.into(), figure.into(), aim.into()]);
-    }
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let (first, second) = (width(0), width(1));
-        for [what, figure, aim] in &self.rows {
-            let aim = if aim.is_empty() { String::new() } else { format!("   aim {aim}") };
-            writeln!(f, "{what:<first$}  {figure:>second$}{aim}")?;
-        }
-        Ok(())
-    }
-}
-
-/// The queue alone: no-op jobs on a ledger of their own.
-pub(crate) async fn queue(config: &Config) -> Result<crate::queue::bench::Figures, BoxError> {
-    // Counting is part of what a job costs.
-    metrics::install()?;
-    crate::queue::bench::run(bench_folder(config)?.path()).await
-}
+pub(crate) use verify_far::verify_far;
 
 /// A server of the bench's own, on a free port and a folder that goes with it.
 struct OwnServer {
@@ -102,25 +79,4 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates are for reading")]
-fn per_second(count: u64, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
-}
-
-fn milliseconds(length: Duration) -> String {
-    format!("{:.2} ms", length.as_secs_f64() * 1e3)
-}
-
-/// The value below which this share of them lies.
-fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a place in a list of some thousands"
-    )]
-    let place = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(place).copied().unwrap_or_default()
 }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use longshore_jobs::job::{Context, End, Job as _};
+use longshore_jobs::job::{Context, End, Job as _, Limits};
 use longshore_jobs::ledger::{Db, orgs, uploads};
 use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::model::{Digest, Status, Upload, keys};
@@ -17,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::figures::Value;
 use super::{Figures, bench_folder, forget_peak_memory, peak_memory};
 use crate::bucket::local::{LocalBucket, Options};
 use crate::config::Config;
@@ -27,10 +29,8 @@ const CHUNK: usize = 1 << 20;
 /// Verifies an object of so many bytes, in turn with the raw hash, so many times each.
 pub(crate) async fn verify(config: &Config, size: u64, rounds: u32) -> Result<Figures, BoxError> {
     let folder = bench_folder(config)?;
-    let ctx = context(folder.path()).await?;
-    let org = orgs::create(&ctx.db, "bench".to_owned(), ctx.now()).await?.id;
-    let key = keys::staging(org, Uuid::now_v7());
-    let head = ctx.bucket.put(&key, None, random(size)).await?.head;
+    let ctx = context(folder.path(), open_local(folder.path()).await?).await?;
+    let (org, head) = put_object(&ctx, size).await?;
     let (mut raw, mut verified) = (Vec::new(), Vec::new());
     hash_raw(&ctx, &head).await?;
     forget_peak_memory();
@@ -45,36 +45,36 @@ pub(crate) async fn verify(config: &Config, size: u64, rounds: u32) -> Result<Fi
 
 fn figures(head: &ObjectHead, raw: Duration, verified: Duration, grown: Option<u64>) -> Figures {
     let mut figures = Figures::default();
-    #[expect(clippy::cast_precision_loss, reason = "rates are for reading")]
-    let rate = |took: Duration| head.size as f64 / 1e6 / took.as_secs_f64();
+    let size = head.size.unsigned_abs();
+    figures.add("verified", format!("verify_upload, {size} bytes"), Value::throughput(size, verified));
+    figures.add("hashed", "sha2 over the same file", Value::throughput(size, raw));
     let share = raw.as_secs_f64() / verified.as_secs_f64() * 100.0;
-    figures.add(format!("verify_upload, {} bytes", head.size), format!("{:.0} MB/s", rate(verified)), "");
-    figures.add("sha2 over the same file", format!("{:.0} MB/s", rate(raw)), "");
-    figures.add("verify against sha2", format!("{share:.1} %"), "90 %");
+    figures.add("share", "verify against sha2", Value::Percent(share)).aim("90 %");
     if let Some(grown) = grown {
-        figures.add(
-            "memory grown by verifying",
-            format!("{:.1} MiB", grown as f64 / f64::from(1 << 20)),
-            "under 64 MiB",
-        );
+        figures.add("memory_grown", "memory grown by verifying", Value::memory(grown)).aim("under 64 MiB");
     }
     figures
 }
 
-async fn context(folder: &std::path::Path) -> Result<Context, BoxError> {
-    let db = Db::open_sqlite(&folder.join("bench.db")).await?;
+async fn open_local(folder: &Path) -> Result<Arc<dyn Bucket>, BoxError> {
     let (events, _) = mpsc::channel(1);
     let options = Options::new("http://127.0.0.1:1/bucket".parse()?);
-    let bucket = LocalBucket::open(&folder.join("bucket"), options, events).await?;
+    Ok(Arc::new(LocalBucket::open(&folder.join("bucket"), options, events).await?))
+}
+
+/// What a job gets: a ledger in the folder, and this bucket.
+pub(super) async fn context(folder: &Path, bucket: Arc<dyn Bucket>) -> Result<Context, BoxError> {
+    let db = Db::open_sqlite(&folder.join("bench.db")).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let queue = Arc::new(SqlQueue::new(db.clone(), Arc::clone(&clock))) as Arc<dyn Queue>;
-    Ok(Context {
-        db,
-        bucket: Arc::new(bucket) as Arc<dyn Bucket>,
-        queue,
-        clock,
-        limits: longshore_jobs::job::Limits::default(),
-    })
+    Ok(Context { db, bucket, queue, clock, limits: Limits::default() })
+}
+
+/// An object of so many random bytes for the jobs of a new org.
+pub(super) async fn put_object(ctx: &Context, size: u64) -> Result<(Uuid, ObjectHead), BoxError> {
+    let org = orgs::create(&ctx.db, "bench".to_owned(), ctx.now()).await?.id;
+    let key = keys::staging(org, Uuid::now_v7());
+    Ok((org, ctx.bucket.put(&key, None, random(size)).await?.head))
 }
 
 fn random(size: u64) -> stream::BoxStream<'static, Result<Bytes, BoxError>> {
@@ -104,7 +104,7 @@ fn hash_file(mut file: File) -> std::io::Result<Digest> {
 }
 
 /// The job from the row that it reads to the row that it leaves.
-async fn run_job(ctx: &Context, original: &ObjectHead, org: Uuid) -> Result<Duration, BoxError> {
+pub(super) async fn run_job(ctx: &Context, original: &ObjectHead, org: Uuid) -> Result<Duration, BoxError> {
     let key = keys::staging(org, Uuid::now_v7());
     ctx.bucket.copy(original, &key).await?;
     let head = ctx.bucket.head(&key).await?.ok_or("the copy is there")?;
@@ -129,7 +129,7 @@ async fn arrived(ctx: &Context, head: &ObjectHead, org: Uuid) -> Result<Uuid, Bo
     Ok(id)
 }
 
-fn median(mut rounds: Vec<Duration>) -> Duration {
+pub(super) fn median(mut rounds: Vec<Duration>) -> Duration {
     rounds.sort_unstable();
     rounds[rounds.len() / 2]
 }

@@ -7,7 +7,7 @@
 //! ETags are derived from the content: identical bytes posted twice are the same version, as on S3.
 
 mod credentials;
-mod fault;
+pub(crate) mod fault;
 mod files;
 mod form;
 mod index;

@@ -108,8 +108,7 @@ enum Command {
     /// The effective configuration, secrets hidden.
     Config,
     /// Measures this machine.
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command line of this process.
@@ -151,7 +150,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
             say(config.effective);
             Ok(())
         }
-        Command::Bench(command) => bench::run(config, command).await,
+        Command::Bench(args) => bench::run(config, args).await,
     }
 }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::form::{self, Content};
 use super::transport::{ApiError, Transport};
 
 /// How long an answer may take, beyond what the client asked the server to wait.
@@ -160,6 +161,11 @@ impl Api {
     pub(crate) async fn upload(&self, id: Uuid, wait: Option<Duration>) -> Result<Upload, ApiError> {
         let answer = self.call(Method::GET, &format!("api/uploads/{id}"), wait, None).await?;
         self.first_upload(answer).await
+    }
+
+    /// Posts the bytes with a policy's form to the bucket.
+    pub(crate) async fn post_form(&self, form: &PolicyForm, content: &Content) -> Result<(), ApiError> {
+        form::post(&self.transport, form, content, |_| {}).await
     }
 
     /// Tells that the bytes are there, should the bucket's notice be late.

@@ -16,7 +16,7 @@ pub(super) fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Wrong>) 
 }
 
 /// `250ms`, `2s`, `1h30m`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
     duration_of(text)
         .ok_or_else(|| Wrong::new("is not a length of time", "write for example 250ms, 2s, 15m, 1h30m or 7d"))
 }
@@ -53,7 +53,7 @@ fn duration_of(text: &str) -> Option<Duration> {
 }
 
 /// `1000`, `64KiB`, `1MiB`, `5GB`: bytes.
-fn size(text: &str) -> Result<u64, Wrong> {
+pub(crate) fn size(text: &str) -> Result<u64, Wrong> {
     size_of(text).ok_or_else(|| Wrong::new("is not a size", "write for example 1000, 64KiB, 1MiB or 5GB"))
 }
 

@@ -28,7 +28,7 @@ pub mod counters;
 pub mod engine;
 mod fetch;
 mod holds;
-mod nowhere;
+pub mod nowhere;
 pub mod pace;
 pub mod pauses;
 pub mod redis;
