@@ -12,12 +12,7 @@ use super::*;
 
 /// A bucket of the test's own on the server for tests; `None` where there is none.
 async fn fresh(checksums: Checksums) -> Option<S3Bucket> {
-    let Ok(endpoint) = std::env::var("LONGSHORE_TEST_AWS") else {
-        let skipped = "SKIPPED: the bucket on S3 (LONGSHORE_TEST_AWS is not set; ops/test starts one)";
-        assert!(std::env::var_os("LONGSHORE_TEST_REQUIRE").is_none(), "{skipped}");
-        eprintln!("{skipped}");
-        return None;
-    };
+    let endpoint = setting("LONGSHORE_TEST_AWS", "the bucket on S3")?;
     let name = format!("longshore-{}", Uuid::new_v4());
     let endpoint = Some(endpoint.parse().unwrap());
     let options = Options { endpoint, path_style: true, checksums, ..options(&name, credentials()) };
