@@ -7,7 +7,9 @@
 use std::io::Read as _;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::oneshot;
 
 use crate::model::Digest;
 use crate::outside::{Body, Bucket, BucketError, Chunks, ObjectHead};
@@ -18,6 +20,7 @@ pub async fn bucket(bucket: &dyn Bucket) {
     an_empty_object_is_an_object(bucket).await;
     a_large_object_comes_back_whole(bucket).await;
     a_stream_that_breaks_off_stores_nothing(bucket).await;
+    a_put_that_is_dropped_stores_nothing(bucket).await;
     what_is_not_there_is_missing(bucket).await;
     a_replaced_object_has_changed(bucket).await;
     a_copy_stands_by_itself(bucket).await;
@@ -82,22 +85,22 @@ pub async fn an_empty_object_is_an_object(bucket: &dyn Bucket) {
     assert_eq!(text_at(bucket, "contract/empty").await, "");
 }
 
-/// Larger than any buffer, in chunks of odd lengths.
+/// Larger than any buffer and than two parts of a remote bucket, in chunks of odd lengths.
 pub async fn a_large_object_comes_back_whole(bucket: &dyn Bucket) {
-    let whole: Vec<u8> = (0..3_000_017_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let whole: Vec<u8> = (0..17_000_017_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let parts = whole.chunks(77_777).map(Bytes::copy_from_slice).collect();
 
     let stored = bucket.put("contract/large", None, chunks(parts)).await.unwrap();
 
-    assert_eq!((stored.head.size, stored.sha256), (3_000_017, Digest::of(&whole)));
+    assert_eq!((stored.head.size, stored.sha256), (17_000_017, Digest::of(&whole)));
     assert!(bytes_of(bucket.read(&stored.head).await.unwrap()).await == whole);
 }
 
-/// Also after more than a buffer's worth, and what was there before stays.
+/// Also after more than a buffer's or a part's worth, and what was there before stays.
 pub async fn a_stream_that_breaks_off_stores_nothing(bucket: &dyn Bucket) {
     put(bucket, "contract/kept", "before").await;
     for key in ["contract/broken", "contract/kept"] {
-        for size in [0, 10, 3_000_000] {
+        for size in [0, 10, 3_000_000, 9_000_000] {
             let part = Bytes::from(vec![7; size]);
             let broken = stream::iter([Ok(part), Err("the sender went away".into())]).boxed();
             let outcome = bucket.put(key, None, broken).await;
@@ -106,6 +109,25 @@ pub async fn a_stream_that_breaks_off_stores_nothing(bucket: &dyn Bucket) {
     }
     assert_eq!(bucket.head("contract/broken").await.unwrap(), None);
     assert_eq!(text_at(bucket, "contract/kept").await, "before");
+}
+
+/// However much of it has been taken in already.
+pub async fn a_put_that_is_dropped_stores_nothing(bucket: &dyn Bucket) {
+    put(bucket, "contract/still", "before").await;
+    for key in ["contract/dropped", "contract/still"] {
+        for size in [10, 9_000_000] {
+            let (taken, seen) = oneshot::channel();
+            let told = stream::once(async move {
+                taken.send(()).unwrap();
+                Ok(Bytes::from_static(b"and more"))
+            });
+            let part = stream::iter([Ok(Bytes::from(vec![7; size]))]);
+            let putting = bucket.put(key, None, part.chain(told).chain(stream::pending()).boxed());
+            assert!(matches!(select(putting, seen).await, Either::Right(_)), "{key} after {size} bytes");
+        }
+    }
+    assert_eq!(bucket.head("contract/dropped").await.unwrap(), None);
+    assert_eq!(text_at(bucket, "contract/still").await, "before");
 }
 
 /// HEAD says so as a value, the rest as an error; deleting it is none.
@@ -212,10 +234,22 @@ pub async fn a_long_listing_comes_in_pages(bucket: &dyn Bucket) {
 /// What would climb out of a folder, or hide in one, is a key like any other.
 pub async fn keys_are_not_paths(bucket: &dyn Bucket) {
     let long = format!("contract/{}", "k".repeat(1000));
-    for key in ["contract/../../climbs", "contract/a//b", "contract/slash/", "contract/ü 🎉\"'%00", &long] {
-        put(bucket, key, key).await;
-        assert_eq!(text_at(bucket, key).await, key);
+    for key in [
+        "contract/../../climbs",
+        "contract/a//b",
+        "contract/slash/",
+        "contract/ü 🎉\"'%00",
+        "contract/<a+b>&?#=;:",
+        &long,
+    ] {
+        let copy = format!("{}2", key.get(..1000).unwrap_or(key));
+        let head = put(bucket, key, key).await;
+        bucket.copy(&head, &copy).await.unwrap();
+        assert_eq!((text_at(bucket, key).await, text_at(bucket, &copy).await), (key.to_owned(), key.to_owned()));
+        let listed = bucket.list(key, None).await.unwrap().objects;
+        assert_eq!(listed.first().map(|head| head.key.as_str()), Some(key));
         bucket.delete(&[key.to_owned()]).await.unwrap();
+        bucket.delete(&[copy, "contract/never".to_owned()]).await.unwrap();
         assert_eq!(bucket.head(key).await.unwrap(), None, "{key}");
     }
 }

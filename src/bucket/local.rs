@@ -32,7 +32,7 @@ use longshore_jobs::model::keys::STAGING;
 use longshore_jobs::model::notice::{self, Arrival};
 use longshore_jobs::model::policy::check::Permit;
 use longshore_jobs::model::policy::{self, Credentials, PolicyTerms, PostPolicy};
-use longshore_jobs::model::sigv4::{Request, Signer, encode, encode_path};
+use longshore_jobs::model::sigv4::{Request, Signer, encode_path};
 use longshore_jobs::model::{Digest, Timestamp};
 use longshore_jobs::outside::{
     Body, Bucket, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Stored, SystemClock,
@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use url::Url;
 
+use super::attachment::attachment;
 use crate::folder::{BUCKET_LOCK, FolderError, Lock};
 use fault::Fault;
 use files::{Files, Incoming, Written};
@@ -359,13 +360,6 @@ impl LocalBucket {
         }
         Ok(incoming)
     }
-}
-
-/// `Content-Disposition` for a file name of any letters (RFC 6266, appendix D).
-fn attachment(filename: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_graphic() && !"\"\\%".contains(letter) || letter == ' ';
-    let ascii: String = filename.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect();
-    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", encode(filename))
 }
 
 /// Seconds are enough for HTTP (RFC 9110, section 5.6.7).
