@@ -10,8 +10,15 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 /// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>.
 pub(crate) async fn load(region: Option<String>) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let chosen = aws_config::meta::region::RegionProviderChain::first_try(region.map(Region::new))
-        .or_default_provider()
-        .or_else("us-east-1");
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(chosen).load().await
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region));
+    }
+    // The loader's own chain asks the instance for its region with our HTTPS; one built apart has none and panics.
+    let loaded = loader.load().await;
+    if loaded.region().is_some() {
+        loaded
+    } else {
+        loaded.into_builder().region(Region::from_static("us-east-1")).build()
+    }
 }

@@ -5,7 +5,6 @@
 //! [`longshore_jobs`] and knows nothing of all this.
 
 mod app;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engines that use it come next"))]
 mod aws;
 mod bench;
 mod bucket;
