@@ -229,7 +229,8 @@ fn http(
     readings: Vec<Reading>,
 ) -> Arc<Http> {
     let intake = &config.intake;
-    let settings = Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body };
+    let settings =
+        Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body, ..Settings::default() };
     Http::new(ctx.clone(), settings, metrics, checks, readings)
 }
 

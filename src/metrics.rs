@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::notices;
 use crate::queue::{self, engine::Depth};
 use longshore_jobs::job::Pool;
 use longshore_jobs::model::Status;
@@ -64,6 +65,10 @@ fn describe() {
     describe_gauge!("longshore_hash_seconds_total", Unit::Seconds, "Time spent hashing.");
     describe_counter!("longshore_dedupe_bytes_saved_total", Unit::Bytes, "Bytes that were not stored again.");
     describe_counter!("longshore_notices_total", "Notices from the bucket and what came of them.");
+    describe_counter!(
+        "longshore_inbox_failures_total",
+        "Attempts to receive, hand over or acknowledge notices that failed."
+    );
     describe_gauge!("longshore_report_age_seconds", Unit::Seconds, "Age of the oldest delta that is not folded.");
     describe_histogram!("longshore_report_fold_seconds", Unit::Seconds, "How long a fold took.");
     describe_gauge!("longshore_report_drift_files", "Files by which reports were found off, added up.");
@@ -92,6 +97,9 @@ fn start_at_zero() {
         for disposition in ["applied", "duplicate", "stale", "unknown_key", "test_event", "malformed"] {
             counter!("longshore_notices_total", "source" => source.as_str(), "disposition" => disposition).absolute(0);
         }
+    }
+    for op in notices::OPS {
+        counter!("longshore_inbox_failures_total", "op" => op).absolute(0);
     }
     for name in ["longshore_hash_bytes_total", "longshore_dedupe_bytes_saved_total", "longshore_sweep_deleted_total"] {
         counter!(name).absolute(0);

@@ -301,6 +301,58 @@ mod tests {
         assert_eq!(one(&setup), Event::Other("SubscriptionConfirmation".into()));
     }
 
+    /// As they were seen or as their documentation shows them, with what does not matter left in.
+    #[test]
+    fn reads_what_servers_really_send() {
+        let full = |size, etag: &str, sequencer: Option<&str>| Arrival {
+            size: Some(size),
+            etag: Some(etag.into()),
+            sequencer: sequencer.map(str::to_owned),
+            ..landed("staging/o/u/a b")
+        };
+        let s3 = r#"{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"eu-north-1",
+            "eventTime":"2026-01-02T03:04:05.678Z","eventName":"ObjectCreated:Post",
+            "userIdentity":{"principalId":"AWS:AROAEXAMPLE:i-1"},"requestParameters":{"sourceIPAddress":"192.0.2.3"},
+            "responseElements":{"x-amz-request-id":"C3D13FE58DE4C810","x-amz-id-2":"FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5Wp6S7S"},
+            "s3":{"s3SchemaVersion":"1.0","configurationId":"staging","bucket":{"name":"b",
+            "ownerIdentity":{"principalId":"A3NL1KOZZKExample"},"arn":"arn:aws:s3:::b"},
+            "object":{"key":"staging/o/u/a+b","size":1024,"eTag":"d41d8cd98f00b204e9800998ecf8427e","sequencer":"0055AED6DCD90281E5"}}}]}"#;
+        let minio = r#"{"EventName":"s3:ObjectCreated:Post","Key":"b/staging/o/u/a b","Records":[{"eventVersion":"2.0",
+            "eventSource":"minio:s3","awsRegion":"","eventTime":"2026-01-02T03:04:05.678Z","eventName":"s3:ObjectCreated:Post",
+            "userIdentity":{"principalId":"minioadmin"},"requestParameters":{"principalId":"minioadmin","region":"",
+            "sourceIPAddress":"192.0.2.3"},"responseElements":{"x-amz-request-id":"18A1","x-minio-origin-endpoint":"http://192.0.2.4:9000"},
+            "s3":{"s3SchemaVersion":"1.0","configurationId":"Config","bucket":{"name":"b","ownerIdentity":{"principalId":"minioadmin"},
+            "arn":"arn:aws:s3:::b"},"object":{"key":"staging%2Fo%2Fu%2Fa+b","size":1024,"eTag":"abc","contentType":"text/plain",
+            "userMetadata":{"content-type":"text/plain"},"sequencer":"18A1C0DE"}},
+            "source":{"host":"192.0.2.3","port":"","userAgent":"curl/8"}}]}"#;
+        let moto = r#"{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","awsRegion":"us-east-1",
+            "eventTime":"2026-01-02T03:04:05.678Z","eventName":"ObjectCreated:Put","s3":{"s3SchemaVersion":"1.0",
+            "configurationId":"staging","bucket":{"name":"b","arn":"arn:aws:s3:::b"},
+            "object":{"key":"staging%2Fo%2Fu%2Fa%20b","size":1024,"eTag":"abc"}}}]}"#;
+        let bridge = r#"{"version":"0","id":"17793124-05d4-b198-2fde-7ededc63b103","detail-type":"Object Created",
+            "source":"aws.s3","account":"111122223333","time":"2026-01-02T03:04:05Z","region":"eu-north-1",
+            "resources":["arn:aws:s3:::b"],"detail":{"version":"0","bucket":{"name":"b"},"object":{"key":"staging/o/u/a b",
+            "size":1024,"etag":"abc","version-id":"IYV3p45BT0ac8hjHg1houSdS1a.Mro8e","sequencer":"617f08299329d189"},
+            "request-id":"N4N7GDK58NMKJ12R","requester":"123456789012","source-ip-address":"192.0.2.3","reason":"PostObject"}}"#;
+        let sns = json!({
+            "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+            "TopicArn": "arn:aws:sns:eu-north-1:123456789012:landed", "Subject": "Amazon S3 Notification", "Message": moto,
+            "Timestamp": "2026-01-02T03:04:05.678Z", "SignatureVersion": "1", "Signature": "EXAMPLE",
+            "SigningCertURL": "https://sns.eu-north-1.amazonaws.com/x.pem", "UnsubscribeURL": "https://sns.example/",
+            "MessageAttributes": {},
+        });
+
+        for (body, arrival) in [
+            (s3, full(1024, "d41d8cd98f00b204e9800998ecf8427e", Some("0055AED6DCD90281E5"))),
+            (minio, full(1024, "abc", Some("18A1C0DE"))),
+            (moto, full(1024, "abc", None)),
+            (bridge, full(1024, "abc", Some("617f08299329d189"))),
+            (&sns.to_string(), full(1024, "abc", None)),
+        ] {
+            assert_eq!(parse(body).unwrap(), [Event::Created(arrival)], "{body}");
+        }
+    }
+
     #[test]
     fn what_is_no_notice_is_malformed() {
         let no_key = json!({ "Records": [record(json!({ "size": 1 }))] }).to_string();

@@ -41,7 +41,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-fn unread(error: &BytesRejection, http: &Http) -> ApiError {
+/// The refusal of a body that did not come whole.
+pub fn unread(error: &BytesRejection, http: &Http) -> ApiError {
     match error {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             ApiError::PayloadTooLarge(format!("The body may have {} bytes at most", http.settings.max_body))

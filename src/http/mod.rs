@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`]: the API; [`operations`]: probes and metrics; [`page`]: the upload page.
+//! - [`uploads`], [`files`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the upload page.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
@@ -13,6 +13,7 @@ mod body;
 pub mod errors;
 mod files;
 mod linger;
+pub mod notices;
 mod observe;
 pub mod operations;
 mod page;
@@ -36,6 +37,7 @@ use longshore_jobs::job::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use self::errors::ApiError;
+use self::notices::WebhookSecret;
 use self::operations::{Check, Gauges, Reading};
 
 /// What the door needs to answer.
@@ -49,7 +51,7 @@ pub struct Http {
     page_policy: HeaderValue,
 }
 
-/// How long and how much.
+/// How long, how much, and from whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long an answer waits for a policy when the client does not say.
@@ -58,11 +60,18 @@ pub struct Settings {
     pub files_wait: Duration,
     /// The largest body that is not a file, in bytes.
     pub max_body: usize,
+    /// What senders of notices have to show; `None`: notices do not come over HTTP.
+    pub webhook_secret: Option<WebhookSecret>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { wait: Duration::from_secs(2), files_wait: Duration::from_secs(30), max_body: 1 << 20 }
+        Self {
+            wait: Duration::from_secs(2),
+            files_wait: Duration::from_secs(30),
+            max_body: 1 << 20,
+            webhook_secret: None,
+        }
     }
 }
 
@@ -88,8 +97,12 @@ impl Http {
 /// Every route of the service, and those beside it that get the same request id, span, panic guard and metrics: the local
 /// bucket's.
 pub fn router(state: Arc<Http>, beside: Router) -> Router {
-    let routes =
-        Router::new().merge(page::routes()).merge(operations::routes()).merge(uploads::routes()).merge(files::routes());
+    let routes = Router::new()
+        .merge(page::routes())
+        .merge(operations::routes())
+        .merge(uploads::routes())
+        .merge(files::routes())
+        .merge(notices::routes(state.settings.webhook_secret));
     finish(routes, state, beside)
 }
 

@@ -3,5 +3,6 @@
 mod access;
 mod errors;
 mod files;
+mod notices;
 mod operations;
 mod uploads;

@@ -1,7 +1,9 @@
 //! The local bucket's notices: a channel within the process. A crash loses what is in it, as the real thing may, and the
-//! poller finds what was lost. Whoever receives a message keeps it until it is handed over: it does not come twice.
+//! poller finds what was lost. Whoever receives a message keeps it until it is handed over: it does not come twice, so there
+//! is nowhere to leave one that cannot be read.
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{Inbox, InboxError, Message};
@@ -33,8 +35,17 @@ impl Inbox for LocalInbox {
         Ok(Some(bodies.into_iter().map(|body| Message { body, receipt: String::new() }).collect()))
     }
 
+    fn at_hand(&self) -> Option<Vec<Message>> {
+        self.receive().now_or_never()?.ok()?
+    }
+
     /// What left the channel is gone already.
     async fn acknowledge(&self, _messages: Vec<Message>) -> Result<(), InboxError> {
+        Ok(())
+    }
+
+    /// There is nobody else.
+    async fn give_back(&self, _messages: Vec<Message>) -> Result<(), InboxError> {
         Ok(())
     }
 }
