@@ -18,8 +18,13 @@ const WORKERS = [
   { setting: "concurrency 100, local queue 1000", concurrentJobs: 100, worker: local(1_000) },
 ];
 
+/** A crowd of workers that all look for the one job takes longer than a few. */
+const FEW = { setting: "concurrency 4", concurrentJobs: 4, worker: {} };
+
 const pgPool = new pg.Pool({ connectionString: process.env.BENCH_POSTGRES, max: 20 });
-pgPool.on("error", (error) => console.error(`  ${error.message}`));
+const tell = (error) => console.error(`  ${error.message}`);
+pgPool.on("error", tell);
+pgPool.on("connect", (client) => client.on("error", tell));
 const logger = new Logger(() => (level, message) => {
   if (level === "error") console.error(`  ${message}`);
 });
@@ -68,7 +73,6 @@ const figures = new Figures();
 figures.set("versions", `graphile-worker ${require("graphile-worker/package.json").version}, node ${process.version}`);
 await push(WARM_UP, 1_000);
 await drain(WARM_UP, WORKERS[0]);
-let best;
 for (const jobs of ROUNDS) {
   const pushes = [];
   const drains = [];
@@ -77,13 +81,13 @@ for (const jobs of ROUNDS) {
     drains.push({ setting: how.setting, rate: await drain(jobs, how) });
   }
   figures.best(`pushed_${jobs}`, pushes);
-  best = figures.best(`drained_${jobs}`, drains);
+  figures.best(`drained_${jobs}`, drains);
 }
 
 const starts = new Starts();
 const utils = await makeWorkerUtils({ pgPool, logger });
 const told = [];
-for (const how of WORKERS.slice(0, 2)) {
+for (const how of [FEW, ...WORKERS]) {
   const runner = await start((job) => starts.began(job.id), how);
   told.push({ how, sorted: await delays((job) => utils.addJob("noop", job), starts) });
   await runner.stop();
