@@ -203,8 +203,8 @@ async fn one_of_two_processes_discards_a_letter(world: World) {
     let (one, two) = (&world.ctx.db, world.beside().await);
     for _ in 0..ROUNDS {
         let dead = letter();
-        // The same death, told twice.
-        tokio::join!(keep(one, dead.clone()), keep(&two, dead.clone()));
+        let again = dead_letters::DeadLetter { id: Uuid::now_v7(), ..dead.clone() };
+        tokio::join!(keep(one, dead.clone()), keep(&two, again));
         let filter = || dead_letters::Filter { subject: Some(dead.subject), ..dead_letters::Filter::default() };
         let (first, second) = tokio::join!(dead_letters::discard(one, filter()), dead_letters::discard(&two, filter()));
         assert_eq!(first.unwrap() + second.unwrap(), 1);
