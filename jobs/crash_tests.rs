@@ -109,9 +109,8 @@ impl Queue for Mortal<dyn Queue> {
     }
 }
 
-/// Two uploads of the same bytes, with a crash at the given step. Returns whether the crash came at all.
-async fn survives(crash_at: usize, after: bool, forgetful: bool) -> bool {
-    let world = World::new().await;
+/// Two uploads of the same bytes in a new world, with a crash at the given step. Returns whether the crash came at all.
+async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
     let (one, two) = (world.issued().await, world.issued().await);
     for upload in [&one, &two] {
         world.bucket.land(&upload.object_key, b"the same bytes");
@@ -154,11 +153,14 @@ async fn survives(crash_at: usize, after: bool, forgetful: bool) -> bool {
     fate.dead.load(Ordering::SeqCst)
 }
 
-#[tokio::test]
-async fn a_crash_between_any_two_steps_does_no_harm() {
+crate::on_every_engine! {
+    a_crash_between_any_two_steps_does_no_harm,
+}
+
+async fn a_crash_between_any_two_steps_does_no_harm(world: World) {
     for (after, forgetful) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut step = 0;
-        while survives(step, after, forgetful).await {
+        while survives(world.another().await, step, after, forgetful).await {
             step += 1;
         }
         assert!(step >= 12, "only {step} steps were crashed at");

@@ -86,9 +86,15 @@ mod tests {
     use crate::model::Status;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn an_upload_expires_after_its_policy_and_the_grace() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        an_upload_expires_after_its_policy_and_the_grace,
+        bytes_that_nobody_told_of_arrive_instead_of_expiring,
+        a_renewed_policy_is_not_expired_by_its_former_end,
+        more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them,
+        a_look_that_fails_holds_up_no_other_and_is_told_last,
+    }
+
+    async fn an_upload_expires_after_its_policy_and_the_grace(world: World) {
         let upload = world.issued().await;
 
         world.clock.advance(Duration::from_secs(900 + 3599));
@@ -100,9 +106,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.status, Status::Expired);
     }
 
-    #[tokio::test]
-    async fn bytes_that_nobody_told_of_arrive_instead_of_expiring() {
-        let world = World::new().await;
+    async fn bytes_that_nobody_told_of_arrive_instead_of_expiring(world: World) {
         let upload = world.issued().await;
         world.bucket.land(&upload.object_key, b"silent");
 
@@ -113,9 +117,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.status, Status::Done);
     }
 
-    #[tokio::test]
-    async fn a_renewed_policy_is_not_expired_by_its_former_end() {
-        let world = World::new().await;
+    async fn a_renewed_policy_is_not_expired_by_its_former_end(world: World) {
         let seen = world.issued().await;
         let now = world.ctx.now();
         uploads::renew(&world.ctx.db, seen.id, now + Duration::from_secs(9000), now, now).await.unwrap();
@@ -126,9 +128,7 @@ mod tests {
         assert!(!expired);
     }
 
-    #[tokio::test]
-    async fn more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them() {
-        let world = World::new().await;
+    async fn more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them(world: World) {
         let count = usize::try_from(PAGE).unwrap();
         let rows: Vec<Upload> = (0..=count).map(|_| world.requested()).collect();
         uploads::insert(&world.ctx.db, rows.clone()).await.unwrap();
@@ -144,9 +144,7 @@ mod tests {
         assert_eq!((waiting.len(), waiting.contains(&"expire_uploads")), (count, false));
     }
 
-    #[tokio::test]
-    async fn a_look_that_fails_holds_up_no_other_and_is_told_last() {
-        let world = World::new().await;
+    async fn a_look_that_fails_holds_up_no_other_and_is_told_last(world: World) {
         let (sick, silent, lost) = (world.issued().await, world.issued().await, world.issued().await);
         world.bucket.land(&silent.object_key, b"silent");
         world.bucket.break_key(&sick.object_key);

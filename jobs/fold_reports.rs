@@ -85,9 +85,12 @@ mod tests {
         appended.await.unwrap();
     }
 
-    #[tokio::test]
-    async fn more_deltas_than_one_fold_takes_are_all_folded_in_one_run() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        more_deltas_than_one_fold_takes_are_all_folded_in_one_run,
+        a_fold_of_all_puts_on_one_for_each_org_that_has_deltas,
+    }
+
+    async fn more_deltas_than_one_fold_takes_are_all_folded_in_one_run(world: World) {
         append(&world, world.org, 10_001).await;
 
         let job = FoldReports { org: Some(world.org) };
@@ -99,9 +102,7 @@ mod tests {
         assert_eq!(job.run(&world.ctx).await.unwrap(), End::Moot);
     }
 
-    #[tokio::test]
-    async fn a_fold_of_all_puts_on_one_for_each_org_that_has_deltas() {
-        let world = World::new().await;
+    async fn a_fold_of_all_puts_on_one_for_each_org_that_has_deltas(world: World) {
         let (db, now) = (&world.ctx.db, world.ctx.now());
         let other = orgs::create(db, "other".to_owned(), now).await.unwrap().id;
         orgs::create(db, "idle".to_owned(), now).await.unwrap();

@@ -105,9 +105,12 @@ async fn row_in(world: &World, status: Status) -> Upload {
     row
 }
 
-#[tokio::test]
-async fn the_ledger_makes_the_legal_moves_and_no_other() {
-    let world = World::new().await;
+crate::on_every_engine! {
+    the_ledger_makes_the_legal_moves_and_no_other,
+    a_row_that_moved_since_it_was_seen_is_not_moved_by_what_was_seen,
+}
+
+async fn the_ledger_makes_the_legal_moves_and_no_other(world: World) {
     let mut made = BTreeSet::new();
 
     for &from in Status::ALL {
@@ -129,9 +132,7 @@ async fn the_ledger_makes_the_legal_moves_and_no_other() {
     assert_eq!(made, legal);
 }
 
-#[tokio::test]
-async fn a_row_that_moved_since_it_was_seen_is_not_moved_by_what_was_seen() {
-    let world = World::new().await;
+async fn a_row_that_moved_since_it_was_seen_is_not_moved_by_what_was_seen(world: World) {
     for (from, one) in [(Status::Arrived, Reject), (Status::Arrived, ArriveAgain), (Status::Issued, Expire)] {
         let seen = row_in(&world, from).await;
         assert!(Cancel.tried(&world, &seen).await);

@@ -90,9 +90,13 @@ mod tests {
     use crate::model::Status;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn an_upload_whose_notice_was_lost_is_found() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        an_upload_whose_notice_was_lost_is_found,
+        looks_come_after_one_minute_ten_minutes_and_the_policys_end,
+        a_look_that_fails_does_not_throw_away_the_others,
+    }
+
+    async fn an_upload_whose_notice_was_lost_is_found(world: World) {
         let upload = world.issued().await;
         world.bucket.land(&upload.object_key, b"unannounced");
 
@@ -108,9 +112,7 @@ mod tests {
         assert_eq!((upload.status, upload.arrived_via), (Status::Done, Some(ArrivedVia::Poll)));
     }
 
-    #[tokio::test]
-    async fn looks_come_after_one_minute_ten_minutes_and_the_policys_end() {
-        let world = World::new().await;
+    async fn looks_come_after_one_minute_ten_minutes_and_the_policys_end(world: World) {
         let upload = world.issued().await;
 
         let mut looks = Vec::new();
@@ -126,9 +128,7 @@ mod tests {
         assert_eq!(looks, [60, 600, 901]);
     }
 
-    #[tokio::test]
-    async fn a_look_that_fails_does_not_throw_away_the_others() {
-        let world = World::new().await;
+    async fn a_look_that_fails_does_not_throw_away_the_others(world: World) {
         let (sick, there, missing) = (world.issued().await, world.issued().await, world.issued().await);
         world.bucket.land(&there.object_key, b"unannounced");
         world.bucket.break_key(&sick.object_key);

@@ -69,9 +69,14 @@ mod tests {
     use super::*;
     use crate::testkit::World;
 
+    crate::on_every_engine! {
+        two_rebuilds_at_once_mend_a_drift_once,
+        a_drift_is_mended_before_the_first_fold_too,
+        a_report_that_drifted_is_mended,
+    }
+
     /// A world whose report is off.
-    async fn drifted() -> World {
-        let world = World::new().await;
+    async fn drifted(world: World) -> World {
         world.uploaded(b"counted").await;
         world.report().await;
         let tampered = world.ctx.db.write_one(|mut tx| {
@@ -82,9 +87,8 @@ mod tests {
         world
     }
 
-    #[tokio::test]
-    async fn two_rebuilds_at_once_mend_a_drift_once() {
-        let world = drifted().await;
+    async fn two_rebuilds_at_once_mend_a_drift_once(world: World) {
+        let world = drifted(world).await;
         let (db, org, now) = (&world.ctx.db, world.org, world.ctx.now());
         let (one, two) = (reports::recount(db, org).await.unwrap(), reports::recount(db, org).await.unwrap());
         assert_eq!((one.drift.files, one), (-5, two));
@@ -96,9 +100,7 @@ mod tests {
         assert_eq!(reports::rebuild(db, org, now).await.unwrap(), Delta::NONE);
     }
 
-    #[tokio::test]
-    async fn a_drift_is_mended_before_the_first_fold_too() {
-        let world = World::new().await;
+    async fn a_drift_is_mended_before_the_first_fold_too(world: World) {
         world.uploaded(b"counted").await;
         let lost = world.ctx.db.write_one(|mut tx| {
             Box::pin(async move {
@@ -113,9 +115,8 @@ mod tests {
         assert_eq!(world.report().await.files, 1);
     }
 
-    #[tokio::test]
-    async fn a_report_that_drifted_is_mended() {
-        let world = drifted().await;
+    async fn a_report_that_drifted_is_mended(world: World) {
+        let world = drifted(world).await;
 
         world.ctx.push(&RebuildReports { org: None }).await.unwrap();
         world.drain().await;

@@ -99,9 +99,18 @@ mod tests {
     use crate::ledger::files;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn second_notice_changes_nothing() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        second_notice_changes_nothing,
+        a_notice_may_be_faster_than_the_policy,
+        a_callback_proves_nothing_while_the_object_is_not_there,
+        bytes_replayed_onto_a_finished_upload_are_removed,
+        late_bytes_for_a_cancelled_upload_are_removed,
+        late_bytes_revive_an_expired_upload,
+        late_bytes_whose_ref_was_taken_again_are_removed_and_fail_nobody,
+        of_late_bytes_under_one_ref_at_once_only_the_last_asked_for_come_back,
+    }
+
+    async fn second_notice_changes_nothing(world: World) {
         let done = world.uploaded(b"bytes").await;
         assert_eq!(done.status, Status::Done);
 
@@ -114,9 +123,7 @@ mod tests {
         assert_eq!(world.report().await.files, 1);
     }
 
-    #[tokio::test]
-    async fn a_notice_may_be_faster_than_the_policy() {
-        let world = World::new().await;
+    async fn a_notice_may_be_faster_than_the_policy(world: World) {
         let row = world.requested();
         uploads::insert(&world.ctx.db, vec![row.clone()]).await.unwrap();
         world.bucket.land(&row.object_key, b"early");
@@ -127,9 +134,7 @@ mod tests {
         assert_eq!(world.upload(row.id).await.status, Status::Done);
     }
 
-    #[tokio::test]
-    async fn a_callback_proves_nothing_while_the_object_is_not_there() {
-        let world = World::new().await;
+    async fn a_callback_proves_nothing_while_the_object_is_not_there(world: World) {
         let upload = world.issued().await;
 
         world.ctx.push(&RecordArrival { upload: upload.id, via: ArrivedVia::Callback }).await.unwrap();
@@ -138,9 +143,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.status, Status::Issued);
     }
 
-    #[tokio::test]
-    async fn bytes_replayed_onto_a_finished_upload_are_removed() {
-        let world = World::new().await;
+    async fn bytes_replayed_onto_a_finished_upload_are_removed(world: World) {
         let done = world.uploaded(b"first").await;
         world.bucket.land(&done.object_key, b"replayed");
 
@@ -152,9 +155,7 @@ mod tests {
         assert_eq!(file.sha256, crate::model::Digest::of(b"first"));
     }
 
-    #[tokio::test]
-    async fn late_bytes_for_a_cancelled_upload_are_removed() {
-        let world = World::new().await;
+    async fn late_bytes_for_a_cancelled_upload_are_removed(world: World) {
         let upload = world.issued().await;
         assert!(uploads::cancel(&world.ctx.db, upload.id, world.ctx.now()).await.unwrap());
 
@@ -167,9 +168,7 @@ mod tests {
         assert_eq!(world.report().await.files, 0);
     }
 
-    #[tokio::test]
-    async fn late_bytes_revive_an_expired_upload() {
-        let world = World::new().await;
+    async fn late_bytes_revive_an_expired_upload(world: World) {
         let upload = world.issued().await;
         world.clock.advance(Duration::from_secs(10_000));
         world.ctx.push(&crate::expire_uploads::ExpireUploads {}).await.unwrap();
@@ -196,9 +195,7 @@ mod tests {
         rows
     }
 
-    #[tokio::test]
-    async fn late_bytes_whose_ref_was_taken_again_are_removed_and_fail_nobody() {
-        let world = World::new().await;
+    async fn late_bytes_whose_ref_was_taken_again_are_removed_and_fail_nobody(world: World) {
         let late = expired_under_one_ref(&world, 1).await.remove(0);
         let again = world.issue(Upload { client_ref: Some("invoice-7".to_owned()), ..world.requested() }).await;
         let stranger = world.issued().await;
@@ -213,9 +210,7 @@ mod tests {
         assert_eq!(world.staged_keys(), [stranger.object_key]);
     }
 
-    #[tokio::test]
-    async fn of_late_bytes_under_one_ref_at_once_only_the_last_asked_for_come_back() {
-        let world = World::new().await;
+    async fn of_late_bytes_under_one_ref_at_once_only_the_last_asked_for_come_back(world: World) {
         let [first, second] = expired_under_one_ref(&world, 2).await.try_into().unwrap();
         let now = world.ctx.now();
         let head = world.ctx.bucket.head(&first.object_key).await.unwrap().unwrap();

@@ -63,9 +63,15 @@ mod tests {
     use crate::record_arrival::RecordArrival;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn a_row_whose_job_was_lost_gets_it_again_and_later_each_time() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        a_row_whose_job_was_lost_gets_it_again_and_later_each_time,
+        an_issued_upload_waits_for_its_client_alone,
+        a_row_with_a_dead_letter_is_left_alone,
+        a_row_that_moved_after_its_job_died_is_resumed_again,
+        at_most_a_thousand_rows_are_resumed_in_one_run,
+    }
+
+    async fn a_row_whose_job_was_lost_gets_it_again_and_later_each_time(world: World) {
         let row = world.requested();
         uploads::insert(&world.ctx.db, vec![row.clone()]).await.unwrap();
 
@@ -84,9 +90,7 @@ mod tests {
         assert_eq!(world.upload(row.id).await.resumes, 3);
     }
 
-    #[tokio::test]
-    async fn an_issued_upload_waits_for_its_client_alone() {
-        let world = World::new().await;
+    async fn an_issued_upload_waits_for_its_client_alone(world: World) {
         world.issued().await;
         world.clock.advance(Duration::from_secs(800));
         assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Moot);
@@ -117,9 +121,7 @@ mod tests {
         world.upload(upload.id).await
     }
 
-    #[tokio::test]
-    async fn a_row_with_a_dead_letter_is_left_alone() {
-        let world = World::new().await;
+    async fn a_row_with_a_dead_letter_is_left_alone(world: World) {
         dead_while_arrived(&world).await;
 
         world.clock.advance(Duration::from_secs(10_000));
@@ -128,9 +130,7 @@ mod tests {
         assert!(world.queue.waiting().is_empty());
     }
 
-    #[tokio::test]
-    async fn a_row_that_moved_after_its_job_died_is_resumed_again() {
-        let world = World::new().await;
+    async fn a_row_that_moved_after_its_job_died_is_resumed_again(world: World) {
         let upload = dead_while_arrived(&world).await;
         let head = world.bucket.land(&upload.object_key, b"other bytes");
 
@@ -141,9 +141,7 @@ mod tests {
         assert_eq!(world.queue.waiting(), ["verify_upload"]);
     }
 
-    #[tokio::test]
-    async fn at_most_a_thousand_rows_are_resumed_in_one_run() {
-        let world = World::new().await;
+    async fn at_most_a_thousand_rows_are_resumed_in_one_run(world: World) {
         let rows = (0..1001).map(|_| world.requested()).collect();
         uploads::insert(&world.ctx.db, rows).await.unwrap();
         world.clock.advance(Duration::from_secs(61));

@@ -166,10 +166,18 @@ mod tests {
     use crate::ledger::uploads;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn same_bytes_twice_are_two_entries_and_one_blob() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        same_bytes_twice_are_two_entries_and_one_blob,
+        two_stores_at_once_leave_one_blob_and_no_copy,
+        the_same_upload_stored_twice_at_once_is_stored_once,
+        bytes_that_change_after_they_were_verified_are_verified_anew,
+        a_blob_whose_object_is_gone_is_restored_from_the_next_upload,
+        a_copy_that_could_not_be_hashed_is_not_left_behind,
+        the_copy_of_bytes_that_the_org_has_goes_even_if_the_fold_cannot_be_put_on,
+        known_bytes_need_no_upload,
+    }
 
+    async fn same_bytes_twice_are_two_entries_and_one_blob(world: World) {
         let first = world.uploaded(b"same").await;
         let second = world.uploaded(b"same").await;
 
@@ -180,9 +188,7 @@ mod tests {
         assert_eq!((report.files, report.bytes, report.unique_files, report.unique_bytes), (2, 8, 1, 4));
     }
 
-    #[tokio::test]
-    async fn two_stores_at_once_leave_one_blob_and_no_copy() {
-        let world = World::new().await;
+    async fn two_stores_at_once_leave_one_blob_and_no_copy(world: World) {
         let (one, two) = (verified(&world, b"twins").await, verified(&world, b"twins").await);
 
         let job = |upload: &Upload| StoreFile { upload: upload.id }.run(&world.ctx);
@@ -193,9 +199,7 @@ mod tests {
         assert_eq!(world.report().await.unique_files, 1);
     }
 
-    #[tokio::test]
-    async fn the_same_upload_stored_twice_at_once_is_stored_once() {
-        let world = World::new().await;
+    async fn the_same_upload_stored_twice_at_once_is_stored_once(world: World) {
         let upload = verified(&world, b"once").await;
 
         let job = || StoreFile { upload: upload.id }.run(&world.ctx);
@@ -206,9 +210,7 @@ mod tests {
         assert_eq!(world.report().await.files, 1);
     }
 
-    #[tokio::test]
-    async fn bytes_that_change_after_they_were_verified_are_verified_anew() {
-        let world = World::new().await;
+    async fn bytes_that_change_after_they_were_verified_are_verified_anew(world: World) {
         let upload = verified(&world, b"checked").await;
 
         world.bucket.land(&upload.object_key, b"swapped");
@@ -221,9 +223,7 @@ mod tests {
         assert_eq!(world.blob_keys().len(), 1);
     }
 
-    #[tokio::test]
-    async fn a_blob_whose_object_is_gone_is_restored_from_the_next_upload() {
-        let world = World::new().await;
+    async fn a_blob_whose_object_is_gone_is_restored_from_the_next_upload(world: World) {
         world.uploaded(b"precious").await;
         world.ctx.bucket.delete(&world.blob_keys()).await.unwrap();
 
@@ -234,9 +234,7 @@ mod tests {
         assert_eq!((world.blob_keys(), blob.refs), (vec![blob.object_key], 2));
     }
 
-    #[tokio::test]
-    async fn a_copy_that_could_not_be_hashed_is_not_left_behind() {
-        let world = World::new().await;
+    async fn a_copy_that_could_not_be_hashed_is_not_left_behind(world: World) {
         let upload = verified(&world, b"copied").await;
         world.bucket.hash_no_copies();
         world.bucket.break_key(keys::BLOBS);
@@ -248,9 +246,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.status, Status::Verified);
     }
 
-    #[tokio::test]
-    async fn the_copy_of_bytes_that_the_org_has_goes_even_if_the_fold_cannot_be_put_on() {
-        let world = World::new().await;
+    async fn the_copy_of_bytes_that_the_org_has_goes_even_if_the_fold_cannot_be_put_on(world: World) {
         let late = verified(&world, b"shared").await;
         let copy = copy_out(&world.ctx, &late, &pinned(&late).unwrap(), Digest::of(b"shared")).await.unwrap().unwrap();
         world.uploaded(b"shared").await;
@@ -264,9 +260,7 @@ mod tests {
         assert!(world.staged_keys().is_empty());
     }
 
-    #[tokio::test]
-    async fn known_bytes_need_no_upload() {
-        let world = World::new().await;
+    async fn known_bytes_need_no_upload(world: World) {
         world.uploaded(b"known").await;
 
         let row = world.requested();

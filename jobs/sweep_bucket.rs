@@ -96,9 +96,11 @@ mod tests {
     use super::*;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn only_old_objects_that_no_open_upload_needs_are_removed() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        only_old_objects_that_no_open_upload_needs_are_removed,
+    }
+
+    async fn only_old_objects_that_no_open_upload_needs_are_removed(world: World) {
         let open = world.issued().await;
         let done = world.uploaded(b"done").await;
         let unknown = keys::staging(world.org, Uuid::now_v7());

@@ -250,9 +250,17 @@ mod tests {
     use super::*;
     use crate::testkit::World;
 
-    #[tokio::test]
-    async fn other_bytes_than_declared_are_rejected_and_removed() {
-        let world = World::new().await;
+    crate::on_every_engine! {
+        other_bytes_than_declared_are_rejected_and_removed,
+        another_size_than_declared_is_rejected_without_reading,
+        an_object_over_the_limit_is_rejected,
+        no_bytes_at_all_are_a_file,
+        an_object_that_vanishes_before_it_is_read_is_missing,
+        bytes_that_change_before_they_are_read_are_read_anew,
+        bytes_that_keep_changing_are_rejected,
+    }
+
+    async fn other_bytes_than_declared_are_rejected_and_removed(world: World) {
         let upload = world.issue(Upload { sha256: Some(Digest::of(b"promised")), ..world.requested() }).await;
 
         world.bucket.land(&upload.object_key, b"delivery");
@@ -264,9 +272,7 @@ mod tests {
         assert!(world.bucket.keys().is_empty());
     }
 
-    #[tokio::test]
-    async fn another_size_than_declared_is_rejected_without_reading() {
-        let world = World::new().await;
+    async fn another_size_than_declared_is_rejected_without_reading(world: World) {
         let upload = world.issue(Upload { size: Some(3), ..world.requested() }).await;
 
         world.bucket.land(&upload.object_key, b"four");
@@ -276,9 +282,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.reason, Some(Reason::SizeMismatch));
     }
 
-    #[tokio::test]
-    async fn an_object_over_the_limit_is_rejected() {
-        let mut world = World::new().await;
+    async fn an_object_over_the_limit_is_rejected(mut world: World) {
         world.ctx.limits.max_size = 4;
         let upload = world.issued().await;
 
@@ -289,16 +293,12 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.reason, Some(Reason::TooLarge));
     }
 
-    #[tokio::test]
-    async fn no_bytes_at_all_are_a_file() {
-        let world = World::new().await;
+    async fn no_bytes_at_all_are_a_file(world: World) {
         let upload = world.uploaded(b"").await;
         assert_eq!((upload.status, upload.known_sha256()), (Status::Done, Some(Digest::of(b""))));
     }
 
-    #[tokio::test]
-    async fn an_object_that_vanishes_before_it_is_read_is_missing() {
-        let world = World::new().await;
+    async fn an_object_that_vanishes_before_it_is_read_is_missing(world: World) {
         let upload = arrived(&world, b"gone").await;
 
         world.ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await.unwrap();
@@ -307,9 +307,7 @@ mod tests {
         assert_eq!(world.upload(upload.id).await.reason, Some(Reason::ObjectMissing));
     }
 
-    #[tokio::test]
-    async fn bytes_that_change_before_they_are_read_are_read_anew() {
-        let world = World::new().await;
+    async fn bytes_that_change_before_they_are_read_are_read_anew(world: World) {
         let upload = arrived(&world, b"first").await;
 
         world.bucket.land(&upload.object_key, b"second");
@@ -320,9 +318,7 @@ mod tests {
         assert_eq!(upload.verified_sha256, Some(Digest::of(b"second")));
     }
 
-    #[tokio::test]
-    async fn bytes_that_keep_changing_are_rejected() {
-        let world = World::new().await;
+    async fn bytes_that_keep_changing_are_rejected(world: World) {
         let upload = arrived(&world, b"0").await;
         let job = VerifyUpload { upload: upload.id };
 

@@ -219,8 +219,9 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::job::Job as _;
+    use crate::job::{Context, Job as _};
     use crate::noop::Noop;
+    use crate::testkit::World;
 
     #[derive(Default)]
     struct Pushed(Mutex<Vec<NewJob>>);
@@ -250,9 +251,7 @@ mod tests {
         }
     }
 
-    async fn ledger_with(letters: &[DeadLetter]) -> (tempfile::TempDir, Db) {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.unwrap();
+    async fn keep(db: &Db, letters: &[DeadLetter]) {
         let letters = letters.to_vec();
         db.write(|mut tx| {
             Box::pin(async move {
@@ -264,13 +263,18 @@ mod tests {
         })
         .await
         .unwrap();
-        (folder, db)
     }
 
-    #[tokio::test]
-    async fn letters_are_found_by_every_field_and_discarded_by_filter() {
+    crate::on_every_engine! {
+        letters_are_found_by_every_field_and_discarded_by_filter,
+        a_letter_from_before_the_rows_last_move_does_not_count,
+        a_retried_letter_is_a_job_again_and_an_unknown_one_stays,
+        a_second_death_takes_the_place_of_the_first,
+    }
+
+    async fn letters_are_found_by_every_field_and_discarded_by_filter(World { ctx: Context { db, .. }, .. }: World) {
         let (one, other) = (letter(Noop::KIND, "attempts"), letter("lost", "unknown_kind"));
-        let (_folder, db) = ledger_with(&[one.clone(), other.clone()]).await;
+        keep(&db, &[one.clone(), other.clone()]).await;
 
         let by_kind = Filter { kind: Some("lost".to_owned()), ..Filter::default() };
         let by_subject = Filter { subject: Some(one.subject), pool: Some(Pool::Upkeep), ..Filter::default() };
@@ -286,10 +290,9 @@ mod tests {
         assert!(exists_for(&db, one.subject, one.died_at).await.unwrap());
     }
 
-    #[tokio::test]
-    async fn a_letter_from_before_the_rows_last_move_does_not_count() {
+    async fn a_letter_from_before_the_rows_last_move_does_not_count(World { ctx: Context { db, .. }, .. }: World) {
         let dead = letter(Noop::KIND, "attempts");
-        let (_folder, db) = ledger_with(std::slice::from_ref(&dead)).await;
+        keep(&db, std::slice::from_ref(&dead)).await;
 
         let moved_since = dead.died_at + std::time::Duration::from_millis(1);
 
@@ -297,10 +300,9 @@ mod tests {
         assert!(!exists_for(&db, dead.subject, moved_since).await.unwrap());
     }
 
-    #[tokio::test]
-    async fn a_retried_letter_is_a_job_again_and_an_unknown_one_stays() {
+    async fn a_retried_letter_is_a_job_again_and_an_unknown_one_stays(World { ctx: Context { db, .. }, .. }: World) {
         let (one, other) = (letter(Noop::KIND, "attempts"), letter("lost", "unknown_kind"));
-        let (_folder, db) = ledger_with(&[one.clone(), other.clone()]).await;
+        keep(&db, &[one.clone(), other.clone()]).await;
         let queue = Pushed::default();
 
         let retried = retry(&db, &queue, &Filter::default(), Timestamp::from_millis(7)).await.unwrap();
@@ -312,11 +314,10 @@ mod tests {
         assert_eq!(list(&db, &Filter::default(), 9).await.unwrap(), [other]);
     }
 
-    #[tokio::test]
-    async fn a_second_death_takes_the_place_of_the_first() {
+    async fn a_second_death_takes_the_place_of_the_first(World { ctx: Context { db, .. }, .. }: World) {
         let first = letter(Noop::KIND, "attempts");
         let second = DeadLetter { id: Uuid::now_v7(), reason: "crashed".to_owned(), ..first.clone() };
-        let (_folder, db) = ledger_with(&[first, second.clone()]).await;
+        keep(&db, &[first, second.clone()]).await;
 
         assert_eq!(list(&db, &Filter::default(), 9).await.unwrap(), [second]);
     }

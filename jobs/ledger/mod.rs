@@ -39,6 +39,11 @@ mod steps;
 mod stores;
 pub mod uploads;
 
+#[cfg(test)]
+mod concurrency_tests;
+#[cfg(test)]
+mod schema_tests;
+
 use std::path::Path;
 
 use futures_util::future::BoxFuture;

@@ -1,17 +1,20 @@
-//! A whole pipeline in one process: a ledger in a temporary folder, bucket and queue in memory, a clock cranked by hand.
+//! A whole pipeline in one process: a ledger of its own, bucket and queue in memory, a clock cranked by hand.
 
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{HandClock, MemoryBucket, MemoryQueue};
+use super::{HandClock, MemoryBucket, MemoryQueue, postgres};
 use crate::issue_policy::IssuePolicy;
 use crate::job::{Context, Limits, Verdict};
 use crate::ledger::{Db, files, orgs, reports, uploads};
 use crate::model::report::Delta;
 use crate::model::{Digest, Timestamp, Upload, keys};
 use crate::outside::{Bucket, Queue};
+
+/// How many a world needs at most at once.
+const CONNECTIONS: u32 = 6;
 
 /// Everything a job needs, and the handles by which a test turns it.
 pub struct World {
@@ -25,14 +28,52 @@ pub struct World {
     pub clock: Arc<HandClock>,
     /// An org.
     pub org: Uuid,
-    _folder: TempDir,
+    ledger: Ledger,
+}
+
+/// Where the ledger of a world is.
+enum Ledger {
+    Sqlite(TempDir),
+    /// By the URL of its schema.
+    Postgres(String),
+}
+
+impl Ledger {
+    async fn open(&self) -> Db {
+        let opened = match self {
+            Self::Sqlite(folder) => Db::open_sqlite(&folder.path().join("ledger.db")).await,
+            Self::Postgres(url) => Db::open_postgres(url, CONNECTIONS).await,
+        };
+        opened.expect("a ledger")
+    }
 }
 
 impl World {
-    /// A world with one org and nothing in it.
+    /// A world with one org and nothing in it, on SQLite.
     pub async fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let db = Db::open_sqlite(&folder.path().join("ledger.db")).await.expect("a ledger");
+        Self::over(Ledger::Sqlite(TempDir::new().expect("a temporary folder"))).await
+    }
+
+    /// A world with one org and nothing in it, on PostgreSQL; `None` when there is no server to test `what` with.
+    pub async fn on_postgres(what: &str) -> Option<Self> {
+        Some(Self::over(Ledger::Postgres(postgres::schema(what).await?)).await)
+    }
+
+    /// Another empty one on the same engine.
+    pub async fn another(&self) -> Self {
+        match self.ledger {
+            Ledger::Sqlite(_) => Self::new().await,
+            Ledger::Postgres(_) => Self::on_postgres("another world").await.expect("a server, as for this one"),
+        }
+    }
+
+    /// The ledger as another process opens it.
+    pub async fn beside(&self) -> Db {
+        self.ledger.open().await
+    }
+
+    async fn over(ledger: Ledger) -> Self {
+        let db = ledger.open().await;
         let clock = Arc::new(HandClock::at(Timestamp::from_millis(1_700_000_000_000)));
         let (bucket, queue) = (
             Arc::new(MemoryBucket::new(Arc::clone(&clock) as Arc<dyn crate::outside::Clock>)),
@@ -46,7 +87,7 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn crate::outside::Clock>,
             limits: Limits::default(),
         };
-        Self { ctx, bucket, queue, clock, org, _folder: folder }
+        Self { ctx, bucket, queue, clock, org, ledger }
     }
 
     /// A row as a door would write it, before it is inserted.

@@ -9,6 +9,8 @@
 
 mod bells;
 mod claim;
+#[cfg(test)]
+mod concurrency_tests;
 mod depths;
 mod push;
 mod rescue;

@@ -1,0 +1,294 @@
+//! Two processes on one ledger: what SQLite's single writer never lets happen, and PostgreSQL does.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::files::{self, Stored};
+use super::{Db, blobs, dead_letters, reports, schedules, uploads};
+use crate::job::{Lane, Pool};
+use crate::model::report::Delta;
+use crate::model::upload::ArrivedVia;
+use crate::model::{Digest, Status, Timestamp, Upload};
+use crate::outside::ObjectHead;
+use crate::testkit::{World, postgres as server};
+
+const ROUNDS: usize = 25;
+
+crate::on_postgres! {
+    two_processes_adopt_the_same_bytes_and_one_joins_the_other,
+    two_processes_store_the_same_upload_once,
+    two_processes_move_the_same_rows_once_whatever_the_order,
+    a_late_object_and_a_new_upload_want_the_same_ref,
+    two_processes_ask_for_uploads_with_the_same_refs,
+    what_is_stored_while_reports_are_folded_is_counted_once,
+    a_recount_beside_stores_and_folds_finds_no_drift,
+    one_of_two_processes_ticks,
+    one_of_two_processes_discards_a_letter,
+    a_failed_write_leaves_nothing,
+    a_panic_in_a_write_undoes_it,
+    a_move_in_one_process_wakes_who_waits_in_another,
+    a_lost_line_is_taken_up_again,
+}
+
+/// Rows that are verified, all with the same bytes.
+async fn verified(world: &World, bytes: &[u8], count: usize) -> Vec<Upload> {
+    let row = || Upload {
+        status: Status::Verified,
+        etag: Some("seen".to_owned()),
+        arrived_size: Some(i64::try_from(bytes.len()).unwrap()),
+        verified_sha256: Some(Digest::of(bytes)),
+        ..world.requested()
+    };
+    let rows: Vec<Upload> = (0..count).map(|_| row()).collect();
+    uploads::insert(&world.ctx.db, rows.clone()).await.unwrap();
+    rows
+}
+
+async fn store(db: &Db, upload: &Upload, now: Timestamp) -> Stored {
+    let copy = format!("blobs/{}", Uuid::now_v7());
+    files::store(db, upload.clone(), Some(copy), now).await.unwrap()
+}
+
+async fn two_processes_adopt_the_same_bytes_and_one_joins_the_other(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    for round in 0..ROUNDS {
+        let bytes = format!("round {round}");
+        let rows = verified(&world, bytes.as_bytes(), 2).await;
+
+        let (first, second) = tokio::join!(store(one, &rows[0], now), store(&two, &rows[1], now));
+
+        assert!(matches!((first, second), (Stored::Adopted, Stored::Joined) | (Stored::Joined, Stored::Adopted)));
+        let blob = blobs::find(one, world.org, Digest::of(bytes.as_bytes())).await.unwrap().unwrap();
+        assert_eq!(blob.refs, 2);
+    }
+    let report = world.report().await;
+    assert_eq!((report.files, report.unique_files), (50, 25));
+}
+
+async fn two_processes_store_the_same_upload_once(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    for row in verified(&world, b"the same bytes", ROUNDS).await {
+        let stored: [Stored; 2] = tokio::join!(store(one, &row, now), store(&two, &row, now)).into();
+        assert_eq!(stored.iter().filter(|stored| **stored == Stored::Lost).count(), 1, "{stored:?}");
+    }
+    assert_eq!(world.report().await.files, 25);
+}
+
+fn object(row: &Upload) -> ObjectHead {
+    let (key, etag) = (row.object_key.clone(), "seen".to_owned());
+    ObjectHead { key, size: 5, etag, content_type: None, modified_at: row.created_at }
+}
+
+async fn arrive(db: &Db, row: &Upload, now: Timestamp) -> bool {
+    uploads::arrive(db, row.id, &object(row), ArrivedVia::Notice, (now, now)).await.unwrap()
+}
+
+async fn two_processes_move_the_same_rows_once_whatever_the_order(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let rows: Vec<Upload> = (0..300).map(|_| world.requested()).collect();
+    uploads::insert(one, rows.clone()).await.unwrap();
+
+    let forth = join_all(rows.iter().map(|row| arrive(one, row, now)));
+    let back = join_all(rows.iter().rev().map(|row| arrive(&two, row, now)));
+    let (forth, back) = tokio::join!(forth, back);
+
+    for (index, by_one) in forth.into_iter().enumerate() {
+        assert_ne!(by_one, back[rows.len() - 1 - index], "row {index} was moved twice or not at all");
+    }
+}
+
+async fn a_late_object_and_a_new_upload_want_the_same_ref(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    for round in 0..ROUNDS {
+        let client_ref = Some(format!("ref {round}"));
+        let late = Upload { status: Status::Expired, client_ref: client_ref.clone(), ..world.requested() };
+        let fresh = Upload { client_ref, ..world.requested() };
+        uploads::insert(one, vec![late.clone()]).await.unwrap();
+
+        let (arrived, requested) = tokio::join!(arrive(one, &late, now), uploads::request(&two, fresh.clone()));
+
+        assert_ne!(arrived, requested.is_ok(), "the ref stands for both or for none");
+        assert!(requested.is_ok() || requested.unwrap_err().is_taken());
+    }
+}
+
+async fn two_processes_ask_for_uploads_with_the_same_refs(world: World) {
+    let (one, two) = (&world.ctx.db, world.beside().await);
+    let rows = || -> Vec<Upload> {
+        (0..200).map(|n| Upload { client_ref: Some(format!("ref {n}")), ..world.requested() }).collect()
+    };
+
+    let forth = join_all(rows().into_iter().map(|row| uploads::request(one, row)));
+    let back = join_all(rows().into_iter().rev().map(|row| uploads::request(&two, row)));
+    let (forth, back) = tokio::join!(forth, back);
+
+    for (index, by_one) in forth.into_iter().enumerate() {
+        assert_ne!(by_one.is_ok(), back[199 - index].is_ok(), "ref {index} was given twice or not at all");
+    }
+}
+
+async fn what_is_stored_while_reports_are_folded_is_counted_once(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let rows = verified(&world, b"the same bytes", 100).await;
+
+    let storing = join_all(rows.iter().map(|row| store(one, row, now)));
+    let folding = async {
+        let mut folded = 0;
+        while folded < 1 {
+            let (first, second) = tokio::join!(reports::fold(one, world.org, now), reports::fold(&two, world.org, now));
+            folded += first.unwrap().deltas + second.unwrap().deltas;
+        }
+    };
+    tokio::join!(storing, folding);
+
+    assert_eq!(world.report().await.files, 100);
+}
+
+async fn a_recount_beside_stores_and_folds_finds_no_drift(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let rows = verified(&world, b"the same bytes", 120).await;
+
+    let storing = async {
+        for row in &rows {
+            store(one, row, now).await;
+            reports::fold(one, world.org, now).await.unwrap();
+        }
+    };
+    let counting = async {
+        for _ in 0..60 {
+            assert_eq!(reports::recount(&two, world.org).await.unwrap().drift, Delta::NONE);
+        }
+    };
+    tokio::join!(storing, counting);
+}
+
+async fn one_of_two_processes_ticks(world: World) {
+    let (one, two) = (&world.ctx.db, world.beside().await);
+    let mut seen = None;
+    for millis in 1..=20 {
+        let tick = Timestamp::from_millis(millis);
+        let (first, second) = tokio::join!(
+            schedules::claim_tick(one, "fold_reports", seen, tick),
+            schedules::claim_tick(&two, "fold_reports", seen, tick),
+        );
+        assert_ne!(first.unwrap(), second.unwrap());
+        seen = Some(tick);
+    }
+}
+
+fn letter() -> dead_letters::DeadLetter {
+    dead_letters::DeadLetter {
+        id: Uuid::now_v7(),
+        kind: "noop".to_owned(),
+        subject: Uuid::now_v7(),
+        pool: Pool::Upkeep,
+        lane: Lane::Bulk,
+        payload: "{}".to_owned(),
+        attempts: 1,
+        crashes: 0,
+        reason: "attempts".to_owned(),
+        error: "it was told to fail".to_owned(),
+        died_at: Timestamp::from_millis(1),
+    }
+}
+
+async fn keep(db: &Db, letter: dead_letters::DeadLetter) {
+    db.write(|mut tx| Box::pin(async move { dead_letters::insert(&mut tx, &letter).await })).await.unwrap();
+}
+
+async fn one_of_two_processes_discards_a_letter(world: World) {
+    let (one, two) = (&world.ctx.db, world.beside().await);
+    for _ in 0..ROUNDS {
+        let dead = letter();
+        let again = dead_letters::DeadLetter { id: Uuid::now_v7(), ..dead.clone() };
+        tokio::join!(keep(one, dead.clone()), keep(&two, again));
+        let filter = || dead_letters::Filter { subject: Some(dead.subject), ..dead_letters::Filter::default() };
+        let (first, second) = tokio::join!(dead_letters::discard(one, filter()), dead_letters::discard(&two, filter()));
+        assert_eq!(first.unwrap() + second.unwrap(), 1);
+    }
+}
+
+async fn a_failed_write_leaves_nothing(world: World) {
+    let (row, db) = (world.requested(), &world.ctx.db);
+    let twice = vec![row.clone(), row.clone()];
+
+    assert!(uploads::insert(db, twice).await.unwrap_err().is_taken());
+
+    assert!(uploads::find(db, row.id).await.unwrap().is_none());
+}
+
+async fn a_panic_in_a_write_undoes_it(world: World) {
+    let (dead, db) = (letter(), &world.ctx.db);
+    let kept = dead.clone();
+    let written: Result<(), _> = db
+        .write(|mut tx| {
+            Box::pin(async move {
+                dead_letters::insert(&mut tx, &kept).await?;
+                panic!("after the statement")
+            })
+        })
+        .await;
+
+    assert!(written.unwrap_err().to_string().contains("panicked"));
+    assert_eq!(dead_letters::find(db, dead.id).await.unwrap(), None);
+}
+
+/// Longer than any test takes, unless what it waits for never comes.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Announces until it is heard: the listener may not have taken up its line yet.
+async fn announced_until_heard(teller: &Db, hearer: &Db) {
+    let upload = Uuid::now_v7();
+    let mut waiter = hearer.moves().watch(upload);
+    let telling = async {
+        loop {
+            teller.moves().announce(upload, Status::Done);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let heard = async {
+        tokio::select! {
+            () = waiter.moved(Status::is_final) => (),
+            () = telling => (),
+        }
+    };
+    timeout(LONG, heard).await.expect("a move in another process is heard");
+}
+
+async fn a_move_in_one_process_wakes_who_waits_in_another(world: World) {
+    let two = world.beside().await;
+    announced_until_heard(&world.ctx.db, &two).await;
+    announced_until_heard(&two, &world.ctx.db).await;
+
+    let row = verified(&world, b"bytes", 1).await.remove(0);
+    let mut waiter = two.moves().watch(row.id);
+    let stored = store(&world.ctx.db, &row, world.ctx.now()).await;
+
+    assert_eq!(stored, Stored::Adopted);
+    timeout(LONG, waiter.moved(Status::is_final)).await.expect("one announcement is enough");
+}
+
+async fn a_lost_line_is_taken_up_again(world: World) {
+    let two = world.beside().await;
+    announced_until_heard(&world.ctx.db, &two).await;
+
+    let query = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where query = 'LISTEN \"longshore_' || (select oid from pg_namespace where nspname = current_schema()) || '\"'";
+    let ended: i64 = sql!(two.reader(), c => sqlx::query_scalar(query).fetch_one(c).await).unwrap();
+    assert_eq!(ended, 2);
+
+    announced_until_heard(&world.ctx.db, &two).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_processes_open_a_new_ledger_at_once() {
+    let Some(url) = server::schema("many processes that open a new ledger at once").await else { return };
+    for opened in join_all((0..6).map(|_| Db::open_postgres(&url, 2))).await {
+        let db = opened.unwrap();
+        db.ping().await.unwrap();
+        db.close().await;
+    }
+}

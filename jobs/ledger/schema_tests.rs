@@ -1,0 +1,64 @@
+//! The two folders of migrations belong together, and both lead from nothing to head.
+
+use sqlx::migrate::Migrator;
+
+use crate::testkit::World;
+
+static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
+
+crate::on_every_engine! {
+    an_empty_ledger_is_brought_to_head,
+    the_tables_are_the_same_on_both_engines,
+}
+
+fn numbers_and_names(migrations: &Migrator) -> Vec<(i64, &str)> {
+    migrations.iter().map(|migration| (migration.version, &*migration.description)).collect()
+}
+
+#[test]
+fn migrations_have_the_same_numbers_and_names_on_both_engines() {
+    assert_eq!(numbers_and_names(&SQLITE), numbers_and_names(&POSTGRES));
+    assert!(SQLITE.iter().count() > 0);
+}
+
+async fn an_empty_ledger_is_brought_to_head(world: World) {
+    let query = "select version from _sqlx_migrations where success order by version";
+    let applied: Vec<i64> = sql!(world.ctx.db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+
+    let known: Vec<i64> = numbers_and_names(&SQLITE).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(applied, known);
+}
+
+async fn the_tables_are_the_same_on_both_engines(world: World) {
+    let query = world.ctx.db.reader().text(
+        "select lower(m.name || '.' || c.name) from sqlite_schema m, pragma_table_info(m.name) c where m.type = 'table'",
+        "select table_name || '.' || column_name from information_schema.columns where table_schema = current_schema()",
+    );
+    let columns: Vec<String> = sql!(world.ctx.db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+    let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with("_sqlx")).collect();
+    columns.sort();
+
+    assert_eq!(columns, COLUMNS.split_whitespace().collect::<Vec<_>>());
+}
+
+/// Every column that there is.
+const COLUMNS: &str = "
+    api_keys.created_at api_keys.expires_at api_keys.key api_keys.name api_keys.org_id api_keys.revoked_at
+    api_keys.scopes api_keys.secret_hash api_keys.user_id blobs.created_at blobs.id blobs.object_key blobs.org_id
+    blobs.refs blobs.sha256 blobs.size blobs.state dead_letters.attempts dead_letters.crashes dead_letters.died_at
+    dead_letters.error dead_letters.id dead_letters.kind dead_letters.lane dead_letters.payload dead_letters.pool
+    dead_letters.reason dead_letters.subject files.blob_id files.content_type files.created_at files.deduplicated
+    files.filename files.id files.org_id files.sha256 files.size files.target_kind files.target_number files.upload_id
+    files.user_id jobs.again_at jobs.again_lane jobs.attempts jobs.crashes jobs.created_at jobs.error jobs.id
+    jobs.kind jobs.lane jobs.lease_until jobs.losses jobs.payload jobs.pool jobs.run_at jobs.state jobs.subject
+    jobs.token jobs.worker org_reports.as_of org_reports.bytes org_reports.files org_reports.mends org_reports.org_id
+    org_reports.unique_bytes org_reports.unique_files orgs.created_at orgs.id orgs.name pools.name pools.paused_at
+    report_deltas.bytes report_deltas.created_at report_deltas.files report_deltas.id report_deltas.org_id
+    report_deltas.unique_bytes report_deltas.unique_files schedules.last_tick schedules.name uploads.arrived_at
+    uploads.arrived_size uploads.arrived_via uploads.changes uploads.client_ref uploads.content_type
+    uploads.created_at uploads.deduplicated uploads.etag uploads.file_id uploads.filename uploads.id uploads.metadata
+    uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy uploads.policy_expires_at uploads.reason
+    uploads.resume_at uploads.resumes uploads.sha256 uploads.size uploads.status uploads.target_kind
+    uploads.target_number uploads.updated_at uploads.user_id uploads.verified_sha256
+";

@@ -1,0 +1,127 @@
+//! Two processes on one queue, as PostgreSQL allows.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use longshore_jobs::job::{End, Job as _};
+use longshore_jobs::noop::Noop;
+use longshore_jobs::on_postgres;
+use longshore_jobs::testkit::World;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::*;
+use crate::queue::engine::LEASE;
+
+/// Longer than any test takes, unless what it waits for never comes.
+const LONG: Duration = Duration::from_secs(20);
+
+on_postgres! {
+    a_job_is_claimed_by_one_of_two_processes,
+    a_push_during_the_end_of_a_run_is_never_swallowed,
+    a_lost_job_is_rescued_once_by_many,
+    pushes_renewals_and_outcomes_of_the_same_jobs_do_not_block_each_other,
+    a_push_in_one_process_rings_in_another,
+}
+
+/// The queue as two processes have it.
+async fn two_of(world: &World) -> (SqlQueue, SqlQueue) {
+    let clock = || Arc::clone(&world.clock) as Arc<dyn Clock>;
+    (SqlQueue::new(world.ctx.db.clone(), clock()), SqlQueue::new(world.beside().await, clock()))
+}
+
+fn jobs(world: &World, count: usize) -> Vec<NewJob> {
+    (0..count).map(|_| NewJob::of(&Noop::new(Uuid::now_v7()), Lane::Bulk, world.clock.now())).collect()
+}
+
+async fn claim(queue: &SqlQueue, max: usize) -> Vec<Claimed> {
+    let asked = Claim { pool: Noop::POOL, worker: "tester".into(), max, first: Lane::Interactive };
+    Engine::claim(queue, &asked).await.unwrap()
+}
+
+fn finished(claimed: &[Claimed]) -> Vec<(Lease, Verdict)> {
+    claimed.iter().map(|job| (job.lease, Verdict::Finished(End::Done))).collect()
+}
+
+async fn a_job_is_claimed_by_one_of_two_processes(world: World) {
+    let (one, two) = two_of(&world).await;
+    one.push(jobs(&world, 2_000)).await.unwrap();
+
+    let mut seen = HashSet::new();
+    loop {
+        let (first, second) = tokio::join!(claim(&one, 70), claim(&two, 70));
+        assert!(first.len() <= 70 && second.len() <= 70);
+        if first.is_empty() && second.is_empty() {
+            break;
+        }
+        assert!(first.iter().chain(&second).all(|job| seen.insert(job.lease.id)), "a job was lent out twice");
+    }
+    assert_eq!(seen.len(), 2_000);
+}
+
+async fn a_push_during_the_end_of_a_run_is_never_swallowed(world: World) {
+    let (one, two) = two_of(&world).await;
+    for round in 0..60 {
+        let pushed = jobs(&world, 20);
+        one.push(pushed.clone()).await.unwrap();
+        let claimed = claim(&one, 20).await;
+
+        let outcomes = finished(&claimed);
+        let (settled, again) = tokio::join!(one.settle(&outcomes), two.push(pushed));
+        settled.unwrap();
+        again.unwrap();
+
+        let waiting = claim(&two, 100).await;
+        assert_eq!(waiting.len(), 20, "round {round}");
+        two.settle(&finished(&waiting)).await.unwrap();
+    }
+    assert!(one.depths().await.unwrap().is_empty());
+}
+
+async fn a_lost_job_is_rescued_once_by_many(world: World) {
+    let (one, two) = two_of(&world).await;
+    one.push(jobs(&world, 300)).await.unwrap();
+    let lost = claim(&one, 300).await;
+    let leases: Vec<Lease> = lost.iter().map(|job| job.lease).collect();
+    one.mark_started(&leases).await.unwrap();
+    world.clock.advance(LEASE);
+
+    let (first, second) = tokio::join!(one.reclaim(), two.reclaim());
+
+    let rescued = |found: HashMap<Pool, u64>| found.into_values().sum::<u64>();
+    let again = rescued(two.reclaim().await.unwrap());
+    assert_eq!(rescued(first.unwrap()) + rescued(second.unwrap()) + again, 300);
+    assert!(claim(&two, 300).await.iter().all(|job| (job.losses, job.crashes) == (1, 1)));
+}
+
+async fn pushes_renewals_and_outcomes_of_the_same_jobs_do_not_block_each_other(world: World) {
+    let (one, two) = two_of(&world).await;
+    let pushed = jobs(&world, 200);
+    one.push(pushed.clone()).await.unwrap();
+    let now = world.clock.now();
+    for _ in 0..20 {
+        let claimed = claim(&one, 200).await;
+        let leases: Vec<Lease> = claimed.iter().map(|job| job.lease).collect();
+        let retried = Verdict::Retried { at: now, error: "for a test".to_owned() };
+        let mut outcomes = finished(&claimed);
+        outcomes.iter_mut().step_by(2).for_each(|outcome| outcome.1 = retried.clone());
+
+        let backwards = pushed.iter().rev().cloned().collect();
+        let (renewed, settled, again) = tokio::join!(one.renew(&leases), one.settle(&outcomes), two.push(backwards));
+
+        renewed.unwrap();
+        settled.unwrap();
+        again.unwrap();
+    }
+    assert_eq!(claim(&one, 1_000).await.len(), 200);
+}
+
+async fn a_push_in_one_process_rings_in_another(world: World) {
+    let (one, two) = two_of(&world).await;
+    // The line may not have been taken up yet; whoever takes it up rings every bell once, since something may have been missed.
+    timeout(LONG, two.wakes().woken(Noop::POOL)).await.expect("the line is taken up");
+
+    one.push(jobs(&world, 1)).await.unwrap();
+
+    timeout(LONG, two.wakes().woken(Noop::POOL)).await.expect("the bell rings");
+}
