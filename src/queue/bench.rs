@@ -41,14 +41,15 @@ struct Row {
 pub async fn run(folder: &Path) -> Result<Figures, BoxError> {
     let db = Db::open_sqlite(&folder.join("bench.db")).await?;
     let engine: Arc<dyn Engine> = Arc::new(SqlQueue::new(db.clone(), Arc::new(SystemClock)));
-    let figures = measure(&context(db.clone(), &engine), &engine).await;
+    let figures = measure(&context(db.clone(), &engine), &engine, [20_000, 500_000]).await;
     db.close().await;
     figures
 }
 
-async fn measure(ctx: &Context, engine: &Arc<dyn Engine>) -> Result<Figures, BoxError> {
+/// Measures an engine whose queue is empty, with so many jobs waiting.
+pub(super) async fn measure(ctx: &Context, engine: &Arc<dyn Engine>, waiting: [usize; 2]) -> Result<Figures, BoxError> {
     let mut figures = Figures::default();
-    for jobs in [20_000, 500_000] {
+    for jobs in waiting {
         let pushed = push(engine, jobs).await?;
         figures.add_rate(format!("bulk pushed/s, {jobs} jobs"), jobs, pushed, "100000");
         let drained = drain(ctx, engine).await?;
@@ -61,7 +62,8 @@ async fn measure(ctx: &Context, engine: &Arc<dyn Engine>) -> Result<Figures, Box
     Ok(figures)
 }
 
-fn context(db: Db, engine: &Arc<dyn Engine>) -> Context {
+/// What jobs that do nothing need.
+pub(super) fn context(db: Db, engine: &Arc<dyn Engine>) -> Context {
     Context {
         db,
         bucket: Arc::new(Nowhere),
@@ -73,7 +75,7 @@ fn context(db: Db, engine: &Arc<dyn Engine>) -> Context {
 
 async fn push(engine: &Arc<dyn Engine>, count: usize) -> Result<Duration, BoxError> {
     let started = Instant::now();
-    for chunk in 0..count / CHUNK {
+    for chunk in 0..count.div_ceil(CHUNK) {
         let now = Timestamp::system_now();
         let size = CHUNK.min(count - chunk * CHUNK);
         engine.push((0..size).map(|_| NewJob::of(&Noop::new(Uuid::now_v7()), Lane::Bulk, now)).collect()).await?;
