@@ -39,7 +39,6 @@ mod wakes;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_jobs::job::{NewJob, Pool, Verdict};
@@ -49,8 +48,9 @@ use longshore_jobs::outside::{BoxError, Clock, Queue, QueueError};
 use redis::{Client, Cmd, FromRedisValue, RedisResult, Script};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::engine::{Claim, Claimed, Depth, Engine, EngineError, LEASE, Lease, Wakes};
+use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 use link::Link;
+use rescue::Idle;
 
 /// Where the queue is.
 #[derive(Clone)]
@@ -155,11 +155,11 @@ impl Engine for RedisQueue {
     }
 
     async fn reclaim(&self) -> Result<HashMap<Pool, u64>, EngineError> {
-        rescue::reclaim(self, LEASE).await.map_err(failed("reclaim"))
+        rescue::reclaim(self, Idle::LOST).await.map_err(failed("reclaim"))
     }
 
     async fn void_leases(&self) -> Result<HashMap<Pool, u64>, EngineError> {
-        rescue::reclaim(self, Duration::ZERO).await.map_err(failed("void leases"))
+        rescue::reclaim(self, Idle::ANY).await.map_err(failed("void leases"))
     }
 
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {

@@ -24,8 +24,22 @@ const CONSUMER_IDLE: Duration = Duration::from_secs(4 * LEASE.as_secs());
 /// Where to go on, how many were taken back, and id and text of those to be buried.
 type Found = (String, u64, Vec<(String, String)>);
 
+/// For how long nobody may have heard of whom.
+#[derive(Clone, Copy)]
+pub(super) struct Idle {
+    lease: Duration,
+    consumer: Duration,
+}
+
+impl Idle {
+    /// Their leases have run out.
+    pub(super) const LOST: Self = Self { lease: LEASE, consumer: CONSUMER_IDLE };
+    /// Nobody but us is there.
+    pub(super) const ANY: Self = Self { lease: Duration::ZERO, consumer: Duration::ZERO };
+}
+
 /// Takes back what nobody has renewed for that long.
-pub(super) async fn reclaim(queue: &RedisQueue, idle: Duration) -> Result<HashMap<Pool, u64>, BoxError> {
+pub(super) async fn reclaim(queue: &RedisQueue, idle: Idle) -> Result<HashMap<Pool, u64>, BoxError> {
     let mut rescued = HashMap::new();
     for pool in Pool::ALL {
         let mut count = 0;
@@ -40,7 +54,7 @@ pub(super) async fn reclaim(queue: &RedisQueue, idle: Duration) -> Result<HashMa
     Ok(rescued)
 }
 
-async fn take_back(queue: &RedisQueue, pool: Pool, stream: u8, idle: Duration) -> Result<u64, BoxError> {
+async fn take_back(queue: &RedisQueue, pool: Pool, stream: u8, idle: Idle) -> Result<u64, BoxError> {
     let (mut from, mut count) = ("0-0".to_owned(), 0);
     loop {
         let (next, returned, crashed) = take_some(queue, pool, stream, idle, &from).await?;
@@ -52,10 +66,10 @@ async fn take_back(queue: &RedisQueue, pool: Pool, stream: u8, idle: Duration) -
     }
 }
 
-async fn take_some(queue: &RedisQueue, pool: Pool, stream: u8, idle: Duration, from: &str) -> RedisResult<Found> {
+async fn take_some(queue: &RedisQueue, pool: Pool, stream: u8, idle: Idle, from: &str) -> RedisResult<Found> {
     let mut call = queue.call(&calls::RESCUE, pool);
-    call.arg(&queue.0.sender).arg(stream).arg(millis(idle)).arg(from).arg(AT_ONCE);
-    call.arg(CRASH_CAP).arg(millis(CONSUMER_IDLE));
+    call.arg(&queue.0.sender).arg(stream).arg(millis(idle.lease)).arg(from).arg(AT_ONCE);
+    call.arg(CRASH_CAP).arg(millis(idle.consumer));
     queue.eval(&calls::RESCUE, &call).await
 }
 

@@ -11,6 +11,45 @@ use uuid::Uuid;
 
 use super::{Options, RedisQueue, calls};
 
+/// A server for one test alone, which may be emptied, filled up and restarted.
+pub(super) struct Private {
+    folder: tempfile::TempDir,
+    pub(super) server: Server,
+}
+
+impl Private {
+    /// `None` where the others have no server either.
+    pub(super) fn start() -> Option<Self> {
+        Server::given()?;
+        let folder = tempfile::tempdir().unwrap();
+        serve(&["start", path(&folder), "redis"]);
+        let env = std::fs::read_to_string(folder.path().join("env")).unwrap();
+        let url = env.lines().find_map(|line| line.strip_prefix("export LONGSHORE_TEST_REDIS=")).unwrap();
+        Some(Self { server: Server::at(url.to_owned()), folder })
+    }
+
+    /// Kills it, and starts it on the same port.
+    pub(super) fn restart(&self) {
+        serve(&["restart", path(&self.folder), "redis"]);
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        serve(&["stop", path(&self.folder)]);
+    }
+}
+
+fn path(folder: &tempfile::TempDir) -> &str {
+    folder.path().to_str().unwrap()
+}
+
+fn serve(told: &[&str]) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/servers");
+    let done = std::process::Command::new(script).args(told).status().unwrap();
+    assert!(done.success(), "ops/servers {told:?}");
+}
+
 /// Adds to the time for which nobody has renewed what is pending.
 const AGE: &str = "
     for _, stream in ipairs(KEYS) do
