@@ -26,7 +26,7 @@ use crate::queue::workers::{Pulse, Workers};
 use crate::schedule::{self, Schedule};
 use crate::{metrics, notices};
 
-pub(crate) use self::engines::{open_ledger, open_queue, s3_options};
+pub(crate) use self::engines::{open_ledger, open_queue};
 
 /// Which parts a process runs.
 #[derive(Clone, Debug)]
@@ -229,8 +229,12 @@ fn http(
     readings: Vec<Reading>,
 ) -> Arc<Http> {
     let intake = &config.intake;
-    let settings =
-        Settings { wait: intake.wait, files_wait: intake.files_wait, max_body: intake.max_body, ..Settings::default() };
+    let settings = Settings {
+        wait: intake.wait,
+        files_wait: intake.files_wait,
+        max_body: intake.max_body,
+        webhook_secret: config.inbox_secret,
+    };
     Http::new(ctx.clone(), settings, metrics, checks, readings)
 }
 

@@ -20,6 +20,8 @@ use longshore_jobs::job::{Limits, Pool};
 use longshore_jobs::model::org::Token;
 use url::Url;
 
+use crate::http::notices::WebhookSecret;
+
 pub(crate) use effective::Effective;
 pub(crate) use engines::{BucketEngine, DatabaseEngine, InboxEngine, QueueEngine};
 use layers::Layers;
@@ -54,7 +56,7 @@ pub(crate) struct Config {
     /// Where notices come from.
     pub(crate) inbox: InboxEngine,
     /// What whoever posts notices has to show; there if and only if the inbox is a webhook.
-    pub(crate) inbox_secret: Option<Secret>,
+    pub(crate) inbox_secret: Option<WebhookSecret>,
     /// How to speak to S3, if the bucket is there.
     pub(crate) s3: S3,
     /// How to speak to SQS, if the inbox is there.
@@ -332,8 +334,8 @@ fn read_credentials(layers: &mut Layers) -> Option<Credentials> {
 }
 
 /// The secret of a webhook; it and the webhook come together.
-fn read_inbox_secret(layers: &mut Layers, inbox: &InboxEngine) -> Option<Secret> {
-    let secret = layers.read("inbox_secret", |text| units::optional(text, units::long_secret)).map(Secret);
+fn read_inbox_secret(layers: &mut Layers, inbox: &InboxEngine) -> Option<WebhookSecret> {
+    let secret = layers.read("inbox_secret", |text| units::optional(text, units::webhook_secret));
     match (inbox, &secret) {
         (InboxEngine::Webhook, None) => layers.fault(
             "inbox_secret",
@@ -503,7 +505,10 @@ mod tests {
 
         assert!(!config.is_local() && config.s3.path_style && config.inbox_secret.is_none());
         assert_eq!((config.postgres_connections, config.sqs.wait), (40, Duration::from_secs(20)));
-        assert!(load("bucket_url = \"s3://acme\"\ninbox_url = \"none:\"", &[], &[]).unwrap().is_local(), "by its ledger");
+        assert!(
+            load("bucket_url = \"s3://acme\"\ninbox_url = \"none:\"", &[], &[]).unwrap().is_local(),
+            "by its ledger"
+        );
     }
 
     #[test]
@@ -515,8 +520,9 @@ mod tests {
         assert!(told(webhook).contains("inbox_secret is missing"));
         assert!(told(&format!("{webhook}inbox_secret = \"short\"")).contains("is too short"));
         assert!(told(&format!("inbox_secret = \"{}\"", "x".repeat(32))).contains("is set although"));
-        let secret = load(&format!("{webhook}inbox_secret = \"{}\"", "x".repeat(32)), &[], &[]).unwrap().inbox_secret;
-        assert_eq!(secret.unwrap().reveal().len(), 32);
+        assert!(
+            load(&format!("{webhook}inbox_secret = \"{}\"", "x".repeat(32)), &[], &[]).unwrap().inbox_secret.is_some()
+        );
     }
 
     #[test]

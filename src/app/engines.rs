@@ -132,8 +132,7 @@ fn local_options(config: &Config, url: &str) -> Result<local::Options, StartErro
     Ok(local::Options { credentials, ..local::Options::new(public) })
 }
 
-/// How the bucket of that name is spoken to.
-pub(crate) fn s3_options(config: &Config, name: &str) -> s3::Options {
+fn s3_options(config: &Config, name: &str) -> s3::Options {
     let given = &config.s3;
     s3::Options {
         region: given.region.clone(),

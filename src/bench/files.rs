@@ -9,8 +9,9 @@ use longshore_jobs::model::Digest;
 use longshore_jobs::outside::BoxError;
 use tokio_util::sync::CancellationToken;
 
+use super::apart::bench_folder;
 use super::figures::Value;
-use super::{Figures, OwnServer, bench_folder, peak_memory};
+use super::{Figures, OwnServer, peak_memory};
 use crate::client::ingest::{self, IngestOptions, Progress};
 use crate::config::Config;
 

@@ -2,6 +2,7 @@
 //!
 //! `ops/bench/README.md` keeps the figures that were seen, with the machine that they were seen on.
 
+mod apart;
 mod cloud;
 mod figures;
 mod files;
@@ -13,9 +14,9 @@ mod verify;
 mod verify_far;
 
 use longshore_jobs::outside::BoxError;
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use self::apart::Apart;
 use crate::app::{App, Roles};
 use crate::client::Api;
 use crate::config::Config;
@@ -30,41 +31,35 @@ pub(crate) use queue::queue;
 pub(crate) use verify::verify;
 pub(crate) use verify_far::verify_far;
 
-/// A server of the bench's own, on a free port and a folder that goes with it.
+/// A server of the bench's own, on a free port and in a place that goes with it.
 struct OwnServer {
     api: Api,
     url: String,
     token: String,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
-    _folder: TempDir,
+    place: Apart,
 }
 
 impl OwnServer {
-    /// Everything in this process, as `up` would have it, on the disk of the data folder.
+    /// Everything in this process, as `up` would have it, on the engines of the configuration.
     async fn start(config: &Config) -> Result<Self, BoxError> {
-        let folder = bench_folder(config)?;
-        let config = config.clone().moved_to(folder.path()).on_free_port();
-        let app = App::open(config, Roles::all(), metrics::install()?).await?;
+        let place = Apart::of(config).await?;
+        let app = App::open(place.config.clone().on_free_port(), Roles::all(), metrics::install()?).await?;
         let ctx = app.context();
         let token =
             first_key::make(&ctx.db, None, ctx.now()).await?.ok_or("a new ledger makes a first key")?.to_string();
         let (url, stop) = (app.url().to_owned(), CancellationToken::new());
         let api = Api::new(url.parse()?, token.clone());
         let serving = tokio::spawn(app.run(stop.clone()));
-        Ok(Self { api, url, token, stop, serving, _folder: folder })
+        Ok(Self { api, url, token, stop, serving, place })
     }
 
     async fn end(self) -> Result<(), BoxError> {
         self.stop.cancel();
-        Ok(self.serving.await??)
+        self.serving.await??;
+        self.place.end().await
     }
-}
-
-/// A folder beside the data, so that its disk is the one that is measured. Removed when dropped.
-fn bench_folder(config: &Config) -> std::io::Result<TempDir> {
-    crate::folder::make(&config.data_dir)?;
-    tempfile::Builder::new().prefix("bench-").tempdir_in(&config.data_dir)
 }
 
 /// Forgets the peak so far, so that [`peak_memory`] tells of what comes. Without effect where the system has no such thing.

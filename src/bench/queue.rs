@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use longshore_jobs::job::{Context, Limits};
-use longshore_jobs::ledger::Db;
-use longshore_jobs::outside::{BoxError, SystemClock};
+use longshore_jobs::job::Job as _;
+use longshore_jobs::noop::Noop;
+use longshore_jobs::outside::{BoxError, Clock, SystemClock};
 
+use super::Figures;
+use super::apart::Apart;
 use super::figures::{Value, percentile};
-use super::{Figures, bench_folder};
+use crate::app::{open_ledger, open_queue};
 use crate::config::{Config, DatabaseEngine, QueueEngine};
 use crate::metrics;
 use crate::queue::bench::{self, CHUNK, Load, Measured, SLOTS};
-use crate::queue::engine::Engine;
-use crate::queue::nowhere::Nowhere;
-use crate::queue::sql::SqlQueue;
 
 /// What each engine is to do: drained per second, p50 and p99 from push to start in milliseconds.
 struct Aims {
@@ -23,31 +22,26 @@ struct Aims {
     p99: &'static str,
 }
 
-/// On SQLite. Elsewhere the aims are ratios to other systems, which `ops/bench/compare` shows.
+/// Where the aims are ratios to other systems, which `ops/bench/compare` shows.
+const ON_SERVERS: Aims = Aims { pushed: "", drained: "", p50: "", p99: "" };
 const ON_SQLITE: Aims = Aims { pushed: "100000", drained: "40000", p50: "1.5 ms", p99: "10 ms" };
 
 /// Pushes, drains, and pushes one by one onto the idle queue, which holds nothing else.
 pub(crate) async fn queue(config: &Config, load: &Load) -> Result<Figures, BoxError> {
     // Counting is part of what a job costs.
     metrics::install()?;
-    // The engines of the configuration are opened here and nowhere else in the benches; what a bench writes goes away with it.
-    let (DatabaseEngine::Sqlite(_), QueueEngine::Database) = (&config.database, &config.queue);
-    let folder = bench_folder(config)?;
-    let db = Db::open_sqlite(&folder.path().join("bench.db")).await?;
-    let engine: Arc<dyn Engine> = Arc::new(SqlQueue::new(db.clone(), Arc::new(SystemClock)));
-    let measured = bench::measure(&context(db.clone(), &engine), &engine, load).await;
+    let place = Apart::of(config).await?;
+    let (db, clock) = (open_ledger(&place.config).await?, Arc::new(SystemClock) as Arc<dyn Clock>);
+    let engine = open_queue(&place.config, &db, &clock, &[Noop::POOL]).await?;
+    let measured = bench::measure(&bench::context(db.clone(), &engine), &engine, load).await;
     db.close().await;
-    Ok(show("SQLite", load, &measured?, &ON_SQLITE))
-}
-
-fn context(db: Db, engine: &Arc<dyn Engine>) -> Context {
-    Context {
-        db,
-        bucket: Arc::new(Nowhere),
-        queue: Arc::<dyn Engine>::clone(engine),
-        clock: Arc::new(SystemClock),
-        limits: Limits::default(),
-    }
+    place.end().await?;
+    let (name, aims) = match (&config.queue, &config.database) {
+        (QueueEngine::Redis(_), _) => ("Redis", &ON_SERVERS),
+        (QueueEngine::Database, DatabaseEngine::Postgres(_)) => ("PostgreSQL", &ON_SERVERS),
+        (QueueEngine::Database, DatabaseEngine::Sqlite(_)) => ("SQLite", &ON_SQLITE),
+    };
+    Ok(show(name, load, &measured?, aims))
 }
 
 fn show(engine: &str, load: &Load, measured: &Measured, aims: &Aims) -> Figures {

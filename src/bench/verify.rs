@@ -18,8 +18,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::apart::bench_folder;
 use super::figures::Value;
-use super::{Figures, bench_folder, forget_peak_memory, peak_memory};
+use super::{Figures, forget_peak_memory, peak_memory};
 use crate::bucket::local::{LocalBucket, Options};
 use crate::config::Config;
 use crate::queue::sql::SqlQueue;

@@ -62,6 +62,13 @@ impl DatabaseEngine {
             .ok_or_else(|| unknown("write sqlite://data/longshore.db or postgres://user:password@host/database"))
     }
 
+    /// The same server with everything in a schema, whose name is a plain word. Files have none.
+    pub(crate) fn in_schema(&self, schema: &str) -> Self {
+        let Self::Postgres(url) = self else { return self.clone() };
+        let sign = if url.reveal().contains('?') { '&' } else { '?' };
+        Self::Postgres(Secret(format!("{}{sign}options=-c%20search_path%3D{schema}", url.reveal())))
+    }
+
     /// The file; `None` when it is a server.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
@@ -92,7 +99,8 @@ impl BucketEngine {
         if let Some(path) = file_path(text, "file://") {
             return Ok(Self::Folder(path));
         }
-        let name = text.strip_prefix("s3://").map(|name| name.trim_end_matches('/')).filter(|name| is_bucket_name(name));
+        let name =
+            text.strip_prefix("s3://").map(|name| name.trim_end_matches('/')).filter(|name| is_bucket_name(name));
         name.map(|name| Self::S3(name.to_owned())).ok_or_else(|| unknown("write file://data/bucket or s3://name"))
     }
 
@@ -121,9 +129,7 @@ impl InboxEngine {
     pub(super) fn misfit(&self, bucket: &BucketEngine) -> Option<Wrong> {
         let hint = "write sqs+https://HOST/ACCOUNT/QUEUE, webhook: or none:";
         match (self, bucket) {
-            (Self::Local, BucketEngine::S3(_)) => {
-                Some(Wrong::new("has no notices of a bucket on S3 to give", hint))
-            }
+            (Self::Local, BucketEngine::S3(_)) => Some(Wrong::new("has no notices of a bucket on S3 to give", hint)),
             (Self::Sqs(_) | Self::Webhook, BucketEngine::Folder(_)) => {
                 Some(Wrong::new("has no notices of the local bucket to give", "write local: or none:"))
             }
@@ -199,7 +205,10 @@ mod tests {
         assert_eq!(database, DatabaseEngine::Postgres(Secret(postgres.to_owned())));
         assert_eq!(database.to_string(), "postgres://(hidden)@db:5432/longshore?sslmode=require");
         assert_eq!(QueueEngine::parse("rediss://h:1/0"), Ok(QueueEngine::Redis(Secret("rediss://h:1/0".to_owned()))));
-        assert_eq!(BucketEngine::parse("s3://acme-uploads", Path::new("d")), Ok(BucketEngine::S3("acme-uploads".into())));
+        assert_eq!(
+            BucketEngine::parse("s3://acme-uploads", Path::new("d")),
+            Ok(BucketEngine::S3("acme-uploads".into()))
+        );
         let InboxEngine::Sqs(queue) = InboxEngine::parse("sqs+https://sqs.eu-west-1.amazonaws.com/1/q").unwrap() else {
             panic!("it is a queue")
         };

@@ -9,6 +9,7 @@ use longshore_jobs::model::upload::MAX_SIZE;
 use url::Url;
 
 use super::mistakes::Wrong;
+use crate::http::notices::WebhookSecret;
 
 /// Empty is `None`.
 pub(super) fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Result<Option<T>, Wrong> {
@@ -158,16 +159,20 @@ pub(super) fn word(text: &str, words: &[&'static str]) -> Result<&'static str, W
 
 /// What keys begin with: nothing that a pattern or a separator could mistake.
 pub(super) fn key_prefix(text: &str) -> Result<String, Wrong> {
-    let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if fits { Ok(text.to_owned()) } else { Err(Wrong::new("is not a prefix", "write letters, digits, - _ and . alone")) }
+    let fits = !text.is_empty()
+        && text.len() <= 64
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(Wrong::new("is not a prefix", "write letters, digits, - _ and . alone"))
+    }
 }
 
-/// A secret that cannot be guessed.
-pub(super) fn long_secret(text: &str) -> Result<String, Wrong> {
-    if text.len() < 32 {
-        return Err(Wrong::new("is too short", "write at least 32 characters"));
-    }
-    Ok(text.to_owned())
+/// What senders of notices have to show.
+pub(super) fn webhook_secret(text: &str) -> Result<WebhookSecret, Wrong> {
+    let hint = format!("write at least {} characters", WebhookSecret::SHORTEST);
+    WebhookSecret::new(text).ok_or_else(|| Wrong::new("is too short", hint))
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore_jobs::job::{Context, Job as _, Lane, NewJob};
+use longshore_jobs::job::{Context, Job as _, Lane, Limits, NewJob};
+use longshore_jobs::ledger::Db;
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::noop::Noop;
-use longshore_jobs::outside::BoxError;
+use longshore_jobs::outside::{BoxError, SystemClock};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::engine::{Engine, EngineError};
+use super::nowhere::Nowhere;
 use super::workers::Workers;
 
 /// How many jobs one push takes.
@@ -63,6 +65,17 @@ pub async fn measure(ctx: &Context, engine: &Arc<dyn Engine>, load: &Load) -> Re
         rounds.push(round(ctx, engine, *jobs, load.payload).await?);
     }
     Ok(Measured { rounds, delays: delays(ctx, engine, load).await? })
+}
+
+/// What jobs that do nothing need.
+pub fn context(db: Db, engine: &Arc<dyn Engine>) -> Context {
+    Context {
+        db,
+        bucket: Arc::new(Nowhere),
+        queue: Arc::<dyn Engine>::clone(engine),
+        clock: Arc::new(SystemClock),
+        limits: Limits::default(),
+    }
 }
 
 async fn round(ctx: &Context, engine: &Arc<dyn Engine>, jobs: usize, payload: usize) -> Result<Round, BoxError> {

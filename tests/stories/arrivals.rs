@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::engines::Engines;
-use crate::server::{Server, post_form};
+use crate::server::post_form;
 
 on_each_engine! {
     a_lost_notice_is_made_up_for_by_the_poller,
@@ -18,11 +18,13 @@ on_each_engine! {
 const EVERY_SECOND: &str = "* * * * * *";
 
 async fn a_lost_notice_is_made_up_for_by_the_poller(engines: Engines) {
-    let server = engines.with(&[
-        ("LONGSHORE_INBOX_URL", "none:"),
-        ("LONGSHORE_LIMITS__FIRST_POLL", "2s"),
-        ("LONGSHORE_SCHEDULE__POLL_ARRIVALS", EVERY_SECOND),
-    ]).await;
+    let server = engines
+        .with(&[
+            ("LONGSHORE_INBOX_URL", "none:"),
+            ("LONGSHORE_LIMITS__FIRST_POLL", "2s"),
+            ("LONGSHORE_SCHEDULE__POLL_ARRIVALS", EVERY_SECOND),
+        ])
+        .await;
     let upload = server.create(json!({ "filename": "quiet.txt" })).await;
     assert_eq!(post_form(&upload, b"nobody told").await, 201);
     assert_eq!(server.settled(&upload).await["status"], "done");
@@ -46,11 +48,13 @@ async fn a_callback_alone_will_do(engines: Engines) {
 }
 
 async fn what_never_comes_expires_and_may_be_renewed(engines: Engines) {
-    let server = engines.with(&[
-        ("LONGSHORE_LIMITS__POLICY_LIFE", "1s"),
-        ("LONGSHORE_LIMITS__EXPIRY_GRACE", "0s"),
-        ("LONGSHORE_SCHEDULE__EXPIRE_UPLOADS", EVERY_SECOND),
-    ]).await;
+    let server = engines
+        .with(&[
+            ("LONGSHORE_LIMITS__POLICY_LIFE", "1s"),
+            ("LONGSHORE_LIMITS__EXPIRY_GRACE", "0s"),
+            ("LONGSHORE_SCHEDULE__EXPIRE_UPLOADS", EVERY_SECOND),
+        ])
+        .await;
     let upload = server.create(json!({ "filename": "never.txt" })).await;
     assert_eq!(server.settled(&upload).await["status"], "expired");
     assert!(post_form(&upload, b"too late").await.is_client_error(), "the policy has ended");

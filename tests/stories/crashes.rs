@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 
 use crate::engines::Engines;
 use crate::ingest::{folder_of, summary_in};
-use crate::server::{Place, Server, post_form};
+use crate::server::{Server, post_form};
 
 on_each_engine! {
     kill_9_in_the_middle_of_many_files_loses_and_doubles_nothing,

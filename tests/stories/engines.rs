@@ -146,9 +146,8 @@ impl Cloud {
             .credentials_provider(Credentials::new("test", "test", None, None, "stories"))
             .load()
             .await;
-        let s3 = aws_sdk_s3::Client::from_conf(
-            aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build(),
-        );
+        let s3 =
+            aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
         s3.create_bucket().bucket(&name).send().await.unwrap();
         let sqs = aws_sdk_sqs::Client::new(&config);
         let mut cloud = Self { queue_url: String::new(), name, s3, sqs };

@@ -137,7 +137,7 @@ async fn carry_out(fleet: &Fleet, number: usize, plan: &Plan) -> String {
         Course::Replayed => {
             post(fleet, upload.clone(), &plan.bytes).await;
             // It may be refused by now; then it has changed nothing either.
-            drop(try_post(&upload, &plan.bytes).await);
+            let _refused_or_not = try_post(&upload, &plan.bytes).await;
         }
     }
     id
@@ -192,9 +192,8 @@ async fn post(fleet: &Fleet, mut upload: Value, bytes: &[u8]) {
 async fn try_post(upload: &Value, bytes: &[u8]) -> Option<StatusCode> {
     let fields = upload["upload"]["fields"].as_object()?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let form = fields
-        .iter()
-        .fold(reqwest::multipart::Form::new(), |form, (name, value)| form.text(name.clone(), text(value)));
+    let form =
+        fields.iter().fold(reqwest::multipart::Form::new(), |form, (name, value)| form.text(name.clone(), text(value)));
     let file = reqwest::multipart::Part::bytes(bytes.to_vec()).file_name("file");
     let request = client().post(text(&upload["upload"]["url"])).multipart(form.part("file", file));
     request.send().await.ok().map(|answer| answer.status())

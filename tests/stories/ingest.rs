@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::engines::Engines;
-use crate::server::{Place, Server, TOKEN};
+use crate::server::{Place, TOKEN};
 
 on_each_engine! {
     a_folder_goes_in_and_a_second_run_sends_nothing,

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::engines::Engines;
-use crate::server::{Server, client, read};
+use crate::server::{client, read};
 
 on_each_engine! {
     another_orgs_things_are_forbidden,

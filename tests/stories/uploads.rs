@@ -5,7 +5,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::engines::Engines;
-use crate::server::{Server, client, post_form, post_form_with, read};
+use crate::server::{client, post_form, post_form_with, read};
 
 on_each_engine! {
     a_file_for_an_order_goes_all_the_way,

@@ -394,8 +394,9 @@ async fn figures_of_the_bench() {
     let used = |told: &str| told.lines().find(|line| line.starts_with("used_memory:")).unwrap().to_owned();
     let before = used(&memory());
 
-    let figures = bench::measure(&process.context(), &process.engine(), [1_000, 1_000_000]).await.unwrap();
+    let load = bench::Load { rounds: vec![1_000, 1_000_000], singles: 500, payload: 200 };
+    let measured = bench::measure(&process.context(), &process.engine(), &load).await.unwrap();
 
-    eprintln!("{figures}{before} before, {} after", used(&memory()));
+    eprintln!("{measured:?}\n{before} before, {} after", used(&memory()));
     assert_eq!(left_behind(&private.server), Vec::<String>::new());
 }
