@@ -175,4 +175,5 @@ def main():
     print(f"{len(FILES)} files, {count} blocks hold; {len(BREAKAGES)} breakages were noticed")
 
 
-main()
+if __name__ == "__main__":
+    main()
