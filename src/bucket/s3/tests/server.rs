@@ -24,6 +24,7 @@ pub(super) struct Asked {
     pub(super) query: String,
     /// The first byte of a range.
     pub(super) start: Option<u64>,
+    pub(super) if_match: Option<String>,
 }
 
 /// What the server does with a request.
@@ -64,6 +65,8 @@ struct Inner {
 pub(super) struct Counts {
     /// Requests that have come in and are not answered.
     pub(super) open: usize,
+    /// The most of them at one time.
+    pub(super) most_open: usize,
     pub(super) answered: usize,
     /// Multipart uploads that are neither completed nor aborted.
     pub(super) uploads: usize,
@@ -106,7 +109,10 @@ struct Open<'a>(&'a Inner);
 
 impl<'a> Open<'a> {
     fn new(inner: &'a Inner) -> Self {
-        inner.counts.send_modify(|counts| counts.open += 1);
+        inner.counts.send_modify(|counts| {
+            counts.open += 1;
+            counts.most_open = counts.most_open.max(counts.open);
+        });
         Self(inner)
     }
 }
@@ -121,7 +127,8 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
     let _open = Open::new(&inner);
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default().to_owned();
-    let asked = Asked { method: head.method.clone(), query, start: start_of(&head.headers) };
+    let if_match = head.headers.get(header::IF_MATCH).map(|tag| tag.to_str().unwrap().to_owned());
+    let asked = Asked { method: head.method.clone(), query, start: start_of(&head.headers), if_match };
     let body = to_bytes(body, usize::MAX).await.unwrap();
     inner.asked.lock().unwrap().push(asked.clone());
     let act = (inner.rule.lock().unwrap())(&asked);
