@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, keepable};
 use crate::job::{Lane, NewJob, Pool};
 use crate::model::Timestamp;
 use crate::outside::{Queue, QueueError};
@@ -115,11 +115,11 @@ pub async fn insert(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<(), LedgerEr
         .bind(letter.subject)
         .bind(letter.pool)
         .bind(letter.lane)
-        .bind(&letter.payload)
+        .bind(keepable(&letter.payload))
         .bind(letter.attempts)
         .bind(letter.crashes)
         .bind(&letter.reason)
-        .bind(&letter.error)
+        .bind(keepable(&letter.error))
         .bind(letter.died_at)
         .execute(c).await.map(drop))?;
     Ok(())

@@ -192,6 +192,12 @@ impl Db {
     }
 }
 
+/// A text that somebody else has written, an error for one, as PostgreSQL can keep it: without U+0000.
+#[must_use]
+pub fn keepable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// The ledger could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {

@@ -20,13 +20,17 @@ use super::gather::guarded;
 use super::signals::Signals;
 
 /// How long to wait for a free connection, or for the server when it has to be reached anew.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that rested longer than this is asked whether it still stands before it is used: the server may have been
 /// started anew.
 const RESTED: Duration = Duration::from_secs(1);
 /// What a session may not exceed. A statement takes milliseconds; one that takes this long is lost, and so is its caller.
 const LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "30s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "30s")];
+
+/// All that we join is a short list and a long table, by id. A planner whose statistics are from before the rows came would
+/// rather read the table from end to end. What has no index is read so all the same.
+const PLANS: [(&str, &str); 3] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")];
 
 /// A database with its pool and its line to other processes. Cheap to clone.
 #[derive(Clone)]
@@ -55,7 +59,7 @@ impl Postgres {
                 }
                 .boxed()
             })
-            .connect_with(options.clone().options(LIMITS))
+            .connect_with(options.clone().options(LIMITS).options(PLANS))
             .await?;
         let signals = Signals::start(options, &schema);
         Ok(Self { pool, signals })

@@ -87,6 +87,10 @@ pub struct Recount {
     mends: i64,
 }
 
+/// What is read between its begin and its end is of one moment: on SQLite always, on PostgreSQL when it is asked for. To count
+/// tens of millions of files may take longer than a statement of ours may take there.
+const SNAPSHOT: &str = "begin isolation level repeatable read, read only; set local statement_timeout = '10min'";
+
 /// Recounts an org's files. Read in one snapshot, so a file stored meanwhile is in both counts or in neither.
 pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
     let counted = "select count(*) as files, cast(coalesce(sum(size), 0) as bigint) as bytes,
@@ -105,8 +109,7 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
         ) said";
     let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
     let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
-    // Both read the same at any time within; PostgreSQL has to be told so.
-    let begin = db.reader().text("begin", "begin isolation level repeatable read, read only");
+    let begin = db.reader().text("begin", SNAPSHOT);
     sql!(db.reader(), pool => {
         let mut snapshot = pool.begin_with(begin).await?;
         let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;

@@ -1,7 +1,9 @@
 //! The two folders of migrations belong together, and both lead from nothing to head.
 
 use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Executor as _};
 
+use super::{Connection, steps, stores};
 use crate::testkit::World;
 
 static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -10,6 +12,52 @@ static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
 crate::on_every_engine! {
     an_empty_ledger_is_brought_to_head,
     the_tables_are_the_same_on_both_engines,
+}
+
+mod planned {
+    use super::*;
+
+    crate::on_postgres! {
+        rows_are_looked_up_by_id_whatever_the_statistics_say,
+    }
+
+    async fn rows_are_looked_up_by_id_whatever_the_statistics_say(world: World) {
+        let Connection::Postgres(pool) = world.ctx.db.reader() else { panic!("not PostgreSQL") };
+        let mut connection = pool.acquire().await.unwrap();
+        connection.execute("set plan_cache_mode = force_generic_plan; analyze uploads; analyze blobs").await.unwrap();
+        connection.execute(MANY_UPLOADS).await.unwrap();
+        connection.execute(MANY_BLOBS).await.unwrap();
+
+        for (number, (query, index)) in PLANNED.into_iter().enumerate() {
+            let prepare = format!("prepare planned_{number}(text) as {query}");
+            connection.execute(AssertSqlSafe(prepare)).await.unwrap();
+            let explain = AssertSqlSafe(format!("explain execute planned_{number}('[]')"));
+            let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *connection).await.unwrap();
+            let plan = plan.join("\n");
+            assert!(plan.contains(&format!("Index Scan using {index}")), "{query}\n{plan}");
+            assert!(!plan.contains("Seq Scan on"), "{query}\n{plan}");
+        }
+    }
+
+    const PLANNED: [(&str, &str); 8] = [
+        (steps::ISSUE, "uploads_pkey"),
+        (steps::ARRIVE, "uploads_pkey"),
+        (steps::VERIFY, "uploads_pkey"),
+        (steps::FIND, "uploads_pkey"),
+        (stores::DONE, "uploads_pkey"),
+        (stores::DEDUPLICATED, "uploads_pkey"),
+        (stores::PUT_BACK, "uploads_pkey"),
+        (stores::JOIN, "blobs_org_id_sha256_key"),
+    ];
+
+    /// So many that an open state is a good part of the table.
+    const MANY_UPLOADS: &str = "insert into uploads
+        (id, org_id, user_id, status, filename, object_key, file_id, created_at, updated_at)
+        select gen_random_uuid(), orgs.id, orgs.id, 'arrived', 'f', 'k' || n, gen_random_uuid(), n, n
+        from orgs, generate_series(1, 20000) n";
+    const MANY_BLOBS: &str = "insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at)
+        select gen_random_uuid(), orgs.id, 's' || n, 1, 'k' || n, 'live', 1, n
+        from orgs, generate_series(1, 20000) n";
 }
 
 fn numbers_and_names(migrations: &Migrator) -> Vec<(i64, &str)> {

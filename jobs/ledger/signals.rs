@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::postgres::PATIENCE;
 use crate::job::{Pool, with_causes};
 use crate::model::Status;
 
@@ -72,8 +73,12 @@ impl Signals {
     pub(super) fn start(options: PgConnectOptions, schema: &str) -> Self {
         // What is lost by a power cut need not be told any more.
         let options = options.options([("synchronous_commit", "off")]);
-        let sessions =
-            PgPoolOptions::new().max_connections(2).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
+        let sessions = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(PATIENCE)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(options);
         let line = Arc::new(Line {
             sender: Uuid::new_v4().simple().to_string(),
             channel: format!("longshore_{schema}"),

@@ -25,13 +25,13 @@ pub(super) struct Store {
     pub(super) now: Timestamp,
 }
 
-const DONE: &str = "update uploads
+pub(super) const DONE: &str = "update uploads
     set status = 'done', updated_at = cast(given.value ->> 'now' as bigint), resume_at = null, next_poll_at = null, policy = null
     from json_each($1) given
-    where uploads.id = unhex(given.value ->> 'id') and status = 'verified' and etag = given.value ->> 'etag'
+    where uploads.id = unhex(given.value ->> 'id') and status || '' = 'verified' and etag = given.value ->> 'etag'
     returning uploads.id";
 
-const JOIN: &str = "update blobs
+pub(super) const JOIN: &str = "update blobs
     set refs = refs + cast(given.value ->> 'refs' as bigint)
     from json_each($1) given
     where org_id = unhex(given.value ->> 'org') and sha256 = given.value ->> 'sha256' and state = 'live'
@@ -53,12 +53,12 @@ const FILES: &str = "insert into files
         cast(value ->> 12 as bigint)
     from json_each($1)";
 
-const DEDUPLICATED: &str = "update uploads
+pub(super) const DEDUPLICATED: &str = "update uploads
     set deduplicated = cast(given.value ->> 1 as boolean)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 0)";
 
-const PUT_BACK: &str = "update uploads
+pub(super) const PUT_BACK: &str = "update uploads
     set status = 'verified', updated_at = cast(given.value ->> 'updated_at' as bigint),
         resume_at = cast(given.value ->> 'resume_at' as bigint)
     from json_each($1) given

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use longshore_jobs::job::{End, Job as _};
+use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::noop::Noop;
 use longshore_jobs::on_postgres;
 use longshore_jobs::testkit::World;
@@ -22,6 +23,7 @@ on_postgres! {
     a_lost_job_is_rescued_once_by_many,
     pushes_renewals_and_outcomes_of_the_same_jobs_do_not_block_each_other,
     a_push_in_one_process_rings_in_another,
+    an_error_that_holds_a_nul_is_kept_without_it,
 }
 
 /// The queue as two processes have it.
@@ -124,4 +126,26 @@ async fn a_push_in_one_process_rings_in_another(world: World) {
     one.push(jobs(&world, 1)).await.unwrap();
 
     timeout(LONG, two.wakes().woken(Noop::POOL)).await.expect("the bell rings");
+}
+
+async fn an_error_that_holds_a_nul_is_kept_without_it(world: World) {
+    let (one, _) = two_of(&world).await;
+    let error = || "the server said \0".to_owned();
+    one.push(jobs(&world, 3)).await.unwrap();
+    let claimed = claim(&one, 3).await;
+    let (at, reason) = (world.clock.now(), "attempts");
+    // Pushed again meanwhile, so that its death is a fresh start.
+    let again = NewJob::of(&Noop::new(claimed[2].delivery.subject), Lane::Bulk, at);
+    one.push(vec![again]).await.unwrap();
+    let verdicts = [
+        (claimed[0].lease, Verdict::Retried { at, error: error() }),
+        (claimed[1].lease, Verdict::Dead { reason, error: error() }),
+        (claimed[2].lease, Verdict::Dead { reason, error: error() }),
+    ];
+
+    one.settle(&verdicts).await.unwrap();
+
+    let letters = dead_letters::list(&world.ctx.db, &dead_letters::Filter::default(), 9).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.error.as_str()).collect::<Vec<_>>(), ["the server said \u{fffd}"]);
+    assert_eq!(claim(&one, 3).await.len(), 2);
 }

@@ -42,7 +42,8 @@ macro_rules! joining {
 
 const PUSH_ALIKE: &str = joining!("select $2, unhex(key), $3, $4, $5, atom, $6");
 const PUSH_MIXED: &str = joining!(
-    "select value ->> 2, unhex(value ->> 0), value ->> 3, cast(value ->> 4 as bigint), cast(value ->> 5 as bigint), value ->> 1, $2"
+    "select value ->> 2, unhex(value ->> 0), value ->> 3, cast(value ->> 4 as bigint), cast(value ->> 5 as bigint),
+        value ->> 1, $2"
 );
 
 /// Jobs that share all but subject and payload.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use longshore_jobs::job::{Pool, Verdict};
 use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
-use longshore_jobs::ledger::{Connection, Db, LedgerError, Tx};
+use longshore_jobs::ledger::{Connection, Db, LedgerError, Tx, keepable};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::Clock;
 use longshore_jobs::sql;
@@ -169,7 +169,7 @@ impl Batch {
             match verdict {
                 Verdict::Finished(_) => batch.finished.push(*lease),
                 Verdict::Snoozed { until: at } => batch.waiting.push(until(*at, 0, None)),
-                Verdict::Retried { at, error } => batch.waiting.push(until(*at, 1, Some(error.clone()))),
+                Verdict::Retried { at, error } => batch.waiting.push(until(*at, 1, Some(keepable(error)))),
                 Verdict::Dead { reason, error } => {
                     batch.dead.push(Death { lease: *lease, reason, error: error.clone() });
                 }
@@ -231,7 +231,7 @@ async fn bury(tx: &mut Tx<'_>, death: Death, now: Timestamp) -> Result<(), Ledge
     let remains: Option<Remains> =
         sql!(tx.on(), c => sqlx::query_as(BURY).bind(id).bind(token).fetch_optional(c).await?);
     let Some(remains) = remains else {
-        start_over(tx, &held_json([&death.lease]), Some(&death.error)).await?;
+        start_over(tx, &held_json([&death.lease]), Some(&keepable(&death.error))).await?;
         return Ok(());
     };
     dead_letters::insert(tx, &remains.into_letter(death.reason, death.error, now)).await
