@@ -161,7 +161,7 @@ impl App {
         let workers = self.start_workers().await;
         let mut doors = self.open_doors(workers.pulse(), &stop);
         let deaf = CancellationToken::new();
-        let mut notices = receive(&self.ctx, self.notices, &deaf);
+        let notices = tokio::spawn(receive(self.ctx.clone(), self.notices, deaf.clone()));
         let ended_early = tokio::select! {
             // First: at a stop the doors end too.
             biased;
@@ -176,9 +176,7 @@ impl App {
             finish(ended);
         }
         deaf.cancel();
-        while let Some(ended) = notices.join_next().await {
-            finish(ended);
-        }
+        finish(notices.await);
         workers.shutdown(self.config.shutdown_limit).await;
         self.store.close().await;
         self.ctx.db.close().await;
@@ -194,8 +192,9 @@ impl App {
         if self.roles.schedule {
             doors.spawn(schedule::run(self.ctx.clone(), schedules(&self.config), stop.clone()));
         }
-        let (checks, readings) =
-            (vec![queue_check(&self.engine), workers_check(pulse)], vec![queue_reading(&self.ctx, &self.engine)]);
+        let mut checks = vec![queue_check(&self.engine), workers_check(pulse)];
+        checks.extend(inbox_check(&self.notices));
+        let readings = vec![queue_reading(&self.ctx, &self.engine)];
         let http = http(&self.ctx, &self.config, self.metrics.clone(), checks, readings);
         if let Some(listener) = self.metrics_listener.take() {
             let routes = http::metrics_router(Arc::clone(&http));
@@ -253,6 +252,15 @@ fn workers_check(pulse: Pulse) -> Check {
     })
 }
 
+fn inbox_check(notices: &Notices) -> Option<Check> {
+    let Notices::Queue(inbox) = notices else { return None };
+    let inbox = Arc::clone(inbox);
+    Some(Check::helpful("inbox", move || {
+        let inbox = Arc::clone(&inbox);
+        async move { Ok(inbox.ping().await?) }
+    }))
+}
+
 fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
     let (db, engine) = (ctx.db.clone(), Arc::clone(engine));
     Box::new(move || {
@@ -264,21 +272,14 @@ fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
     })
 }
 
-/// The notice door: as many receivers as the inbox wants.
-fn receive(ctx: &Context, from: Notices, stop: &CancellationToken) -> JoinSet<()> {
-    let mut receivers = JoinSet::new();
+/// The notice door.
+async fn receive(ctx: Context, from: Notices, stop: CancellationToken) {
     match from {
-        Notices::From(inbox, receivers_wanted) => {
-            for _ in 0..receivers_wanted {
-                receivers.spawn(notices::receive(ctx.clone(), Arc::clone(&inbox), stop.clone()));
-            }
-        }
-        Notices::Unwanted(inbox) => {
-            receivers.spawn(notices::discard(inbox, stop.clone()));
-        }
+        Notices::From(inbox) => notices::receive(ctx, inbox, stop).await,
+        Notices::Queue(inbox) => notices::receive(ctx, inbox, stop).await,
+        Notices::Unwanted(inbox) => notices::discard(inbox, stop).await,
         Notices::Elsewhere => {}
     }
-    receivers
 }
 
 fn finish(ended: Result<(), JoinError>) {

@@ -147,8 +147,10 @@ fn s3_options(config: &Config, name: &str) -> s3::Options {
 
 /// Where notices come from in this process.
 pub(super) enum Notices {
-    /// They are received from here, by so many at once.
-    From(Arc<dyn Inbox>, usize),
+    /// They are received from here.
+    From(Arc<dyn Inbox>),
+    /// They are received from a queue, which is asked whether it answers.
+    Queue(Arc<SqsInbox>),
     /// They come here, and nobody wants them.
     Unwanted(Arc<dyn Inbox>),
     /// They come by HTTP, or not at all.
@@ -160,10 +162,10 @@ impl Notices {
     pub(super) async fn open(config: &Config, store: &mut Store, intake: bool) -> Result<Self, StartError> {
         let local = store.take_events().map(|events| Arc::new(LocalInbox::new(events)) as Arc<dyn Inbox>);
         Ok(match (&config.inbox, local) {
-            (InboxEngine::Local, Some(local)) => Self::From(local, 1),
+            (InboxEngine::Local, Some(local)) => Self::From(local),
             (_, Some(local)) => Self::Unwanted(local),
             (InboxEngine::Sqs(queue), None) if intake => {
-                Self::From(Arc::new(SqsInbox::open(sqs_options(config, queue)).await?), config.sqs.receivers)
+                Self::Queue(Arc::new(SqsInbox::open(sqs_options(config, queue)).await?))
             }
             _ => Self::Elsewhere,
         })
@@ -173,33 +175,15 @@ impl Notices {
 fn sqs_options(config: &Config, queue: &Url) -> sqs::Options {
     let given = &config.sqs;
     sqs::Options {
-        region: given.region.clone().or_else(|| region_of(queue)).or_else(|| config.s3.region.clone()),
+        region: given.region.clone(),
         wait: given.wait,
         visibility: given.visibility,
+        receivers: given.receivers,
         ..sqs::Options::new(queue.clone())
     }
-}
-
-/// The region that a queue's address names, as `sqs.eu-west-1.amazonaws.com` does.
-fn region_of(queue: &Url) -> Option<String> {
-    let region = queue.host_str()?.strip_prefix("sqs.")?.split_once(".amazonaws.com")?.0;
-    Some(region.to_owned())
 }
 
 /// For `Context`.
 pub(super) fn as_queue(engine: &Arc<dyn Engine>) -> Arc<dyn Queue> {
     Arc::<dyn Engine>::clone(engine)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_of_aws_names_its_region() {
-        let region = |url: &str| region_of(&Url::parse(url).unwrap());
-        assert_eq!(region("https://sqs.eu-west-1.amazonaws.com/1/q").as_deref(), Some("eu-west-1"));
-        assert_eq!(region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(), Some("cn-north-1"));
-        assert_eq!(region("http://127.0.0.1:4566/000000000000/q"), None);
-    }
 }

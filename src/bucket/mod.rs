@@ -2,5 +2,4 @@
 
 mod attachment;
 pub(crate) mod local;
-#[cfg_attr(not(test), expect(dead_code, reason = "the choice between the buckets comes next"))]
 pub(crate) mod s3;

@@ -28,7 +28,6 @@ use crate::notices::{self, Untaken};
 #[derive(Clone, Copy, Debug)]
 pub struct WebhookSecret(Digest);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "made of the configuration, once that has a secret"))]
 impl WebhookSecret {
     /// Fewer characters are no secret.
     pub const SHORTEST: usize = 32;

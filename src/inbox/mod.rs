@@ -1,7 +1,6 @@
 //! Where notices come from: messages of the bucket, kept until they are handed over.
 
 mod local;
-#[cfg_attr(not(test), expect(dead_code, reason = "chosen by the configuration, once that can name it"))]
 pub(crate) mod sqs;
 
 use async_trait::async_trait;

@@ -101,7 +101,6 @@ impl SqsInbox {
     }
 
     /// Whether the queue answers, for a check of readiness.
-    #[expect(dead_code, reason = "the readiness of an inbox is shown once the configuration can name one")]
     pub(crate) async fn ping(&self) -> Result<(), InboxError> {
         self.redrive_policy().await.map(drop)
     }
