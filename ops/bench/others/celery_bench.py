@@ -33,7 +33,7 @@ def payload():
 
 def start_workers():
     """One worker with two processes. What it says goes to stderr."""
-    command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--concurrency", str(PROCESSES), "--pool", "prefork",
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "tasks", "worker", "--concurrency", str(PROCESSES), "--pool", "prefork",
                "--loglevel", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     return subprocess.Popen(command, stdout=sys.stderr)
 

@@ -7,7 +7,7 @@
 import { createRequire } from "node:module";
 import pg from "pg";
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
-import { Counter, Figures, ROUNDS, Starts, WARM_UP, chunks, delays, now, payload } from "./measure.mjs";
+import { Counter, Figures, ROUNDS, Starts, WARM_UP, chunks, delays, now, payload, percentile } from "./measure.mjs";
 
 const require = createRequire(import.meta.url);
 const BULKS = [1_000, 5_000, 10_000];
@@ -89,11 +89,12 @@ const utils = await makeWorkerUtils({ pgPool, logger });
 const told = [];
 for (const how of [FEW, ...WORKERS]) {
   const runner = await start((job) => starts.began(job.id), how);
-  told.push({ how, sorted: await delays((job) => utils.addJob("noop", job), starts) });
+  const sorted = await delays((job) => utils.addJob("noop", job), starts);
+  console.error(`  delay, ${how.setting}: p50 ${percentile(sorted, 0.5).toFixed(2)} ms`);
+  told.push({ how, sorted });
   await runner.stop();
 }
-const middle = ({ sorted }) => sorted[Math.floor(sorted.length / 2)];
-const quickest = told.reduce((a, b) => (middle(b) < middle(a) ? b : a));
+const quickest = told.reduce((a, b) => (percentile(b.sorted, 0.5) < percentile(a.sorted, 0.5) ? b : a));
 figures.set("delay", quickest.how.setting);
 figures.delays(quickest.sorted);
 figures.print();
