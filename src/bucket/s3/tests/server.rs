@@ -41,6 +41,8 @@ pub(super) enum Act {
     After(usize),
     /// Answers never.
     Never,
+    /// Says in which region the bucket is.
+    Redirect(&'static str),
     /// Answers 200 with an error in it.
     Pretend(&'static str),
 }
@@ -141,6 +143,10 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
     }
     let response = match act {
         Act::Refuse(status, code) => refusal(StatusCode::from_u16(status).unwrap(), code),
+        Act::Redirect(region) => {
+            let at = [("x-amz-bucket-region", region)];
+            (StatusCode::MOVED_PERMANENTLY, at).into_response()
+        }
         Act::Pretend(code) => refusal(StatusCode::OK, code),
         act => inner.answer(act, &asked, &head.headers, body),
     };

@@ -127,6 +127,7 @@ async fn a_presigned_url_goes_to_the_public_endpoint_and_asks_for_no_headers() {
 #[tokio::test]
 async fn a_bucket_that_is_not_there_or_elsewhere_is_not_opened() {
     let missing = Server::start(Vec::new(), |_| Act::Refuse(404, "NoSuchBucket")).await;
+    let elsewhere = Server::start(Vec::new(), |_| Act::Redirect("eu-west-1")).await;
     let forbidden = Server::start(Vec::new(), |_| Act::Refuse(403, "AccessDenied")).await;
     let at = |server: &Server| Options {
         endpoint: Some(server.url.clone()),
@@ -135,5 +136,9 @@ async fn a_bucket_that_is_not_there_or_elsewhere_is_not_opened() {
     };
 
     assert!(matches!(S3Bucket::open(at(&missing)).await, Err(OpenError::NoSuchBucket { .. })));
+    let Err(OpenError::OtherRegion { found, configured, .. }) = S3Bucket::open(at(&elsewhere)).await else {
+        panic!("it was opened in another region")
+    };
+    assert_eq!((found.as_str(), configured.as_str()), ("eu-west-1", "us-east-1"));
     assert!(S3Bucket::open(at(&forbidden)).await.is_ok());
 }
