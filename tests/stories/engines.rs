@@ -13,6 +13,7 @@ use aws_sdk_s3::types::{
     S3KeyFilter,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -160,7 +161,12 @@ impl Cloud {
 
     /// Another queue beside the first. Its address is where we reach the server, however that calls itself.
     pub async fn make_queue(&self, name: &str, endpoint: &str) -> String {
-        let made = self.sqs.create_queue().queue_name(name).send().await.unwrap();
+        // The bucket has to be let in.
+        let policy = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "Service": "s3.amazonaws.com" }, "Action": "sqs:SendMessage", "Resource": "*",
+        }] });
+        let request = self.sqs.create_queue().queue_name(name);
+        let made = request.attributes(QueueAttributeName::Policy, policy.to_string()).send().await.unwrap();
         let url = url::Url::parse(&made.queue_url.unwrap()).unwrap();
         format!("{endpoint}{}", url.path())
     }

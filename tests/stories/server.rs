@@ -54,6 +54,11 @@ impl Place {
     /// The program on this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        // The settings of whoever runs the tests are not those of the story.
+        let others = std::env::vars_os().map(|(name, _)| name);
+        for name in others.filter(|name| name.to_string_lossy().starts_with("LONGSHORE_")) {
+            command.env_remove(name);
+        }
         command
             .args(arguments)
             .current_dir(self.folder.path())
