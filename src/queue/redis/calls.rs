@@ -23,6 +23,7 @@ scripts! {
     MARK = "mark.lua",
     RENEW = "renew.lua",
     DYING = "dying.lua",
+    FINISH = "finish.lua",
     SETTLE = "settle.lua",
     RESCUE = "rescue.lua",
     DEPTHS = "depths.lua",

@@ -33,6 +33,7 @@ pub(super) async fn claim(queue: &RedisQueue, claim: &Claim) -> RedisResult<Vec<
         }
         left -= found;
     }
+    queue.0.memo.keep(&claimed);
     Ok(claimed)
 }
 
@@ -99,7 +100,7 @@ impl<'t> Text<'t> {
 /// Runs a script that takes leases and says of each whether it still holds. Returns those that do.
 pub(super) async fn still_held(queue: &RedisQueue, script: &Script, leases: &[Lease]) -> RedisResult<Vec<Lease>> {
     let mut held = Vec::with_capacity(leases.len());
-    for (pool, leases) in by_pool(leases.iter().map(|lease| (lease.pool, *lease))) {
+    for (pool, leases) in grouped(leases.iter().map(|lease| (lease.pool, *lease))) {
         for chunk in leases.chunks(CHUNK) {
             let mut call = queue.call(script, pool);
             for lease in chunk {
@@ -113,14 +114,14 @@ pub(super) async fn still_held(queue: &RedisQueue, script: &Script, leases: &[Le
     Ok(held)
 }
 
-/// Sorted by pool: the keys of a script are those of one.
-pub(super) fn by_pool<T>(items: impl IntoIterator<Item = (Pool, T)>) -> Vec<(Pool, Vec<T>)> {
-    let mut pools: Vec<(Pool, Vec<T>)> = Vec::new();
-    for (pool, item) in items {
-        match pools.iter_mut().find(|(known, _)| *known == pool) {
+/// Sorted by what one script can be about: a pool, or one of its streams. There are few.
+pub(super) fn grouped<G: PartialEq, T>(items: impl IntoIterator<Item = (G, T)>) -> Vec<(G, Vec<T>)> {
+    let mut groups: Vec<(G, Vec<T>)> = Vec::new();
+    for (group, item) in items {
+        match groups.iter_mut().find(|(known, _)| *known == group) {
             Some((_, items)) => items.push(item),
-            None => pools.push((pool, vec![item])),
+            None => groups.push((group, vec![item])),
         }
     }
-    pools
+    groups
 }

@@ -27,6 +27,7 @@ mod calls;
 mod claim;
 mod depths;
 mod link;
+mod memo;
 mod push;
 mod rescue;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 use link::Link;
+use memo::Memo;
 use rescue::Idle;
 
 /// Where the queue is.
@@ -81,6 +83,7 @@ struct Shared {
     wakes: Wakes,
     /// The keys of each pool, by its place among all.
     keys: Vec<[String; 8]>,
+    memo: Memo,
     /// Our name on the channels of the bells: we need not hear ourselves.
     sender: String,
     /// Listens to the bells that others ring.
@@ -100,7 +103,7 @@ impl RedisQueue {
             let ears = wakes::Ears { client, bells, ourselves: sender.clone(), wakes: wakes.clone() };
             AbortOnDropHandle::new(tokio::spawn(ears.listen()))
         });
-        Ok(Self(Arc::new(Shared { link, db, clock, wakes, keys, sender, ears })))
+        Ok(Self(Arc::new(Shared { link, db, clock, wakes, keys, memo: Memo::default(), sender, ears })))
     }
 
     /// Stops listening to bells. Whatever else was begun is finished by whoever waits for it.

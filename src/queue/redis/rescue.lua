@@ -31,8 +31,12 @@ local function remove_consumers()
     end
 end
 
+if redis.call('EXISTS', KEYS[stream]) == 0 then
+    return { '0-0', 0, {} }
+end
 local found = redis.pcall('XAUTOCLAIM', KEYS[stream], GROUP, 'rescue', idle, from, 'COUNT', count)
 if found.err then
+    -- Nobody has claimed from it yet.
     if string.find(found.err, 'NOGROUP') then
         return { '0-0', 0, {} }
     end

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::RedisQueue;
 use super::calls::{self, CHUNK, place_of};
-use super::claim::{Text, by_pool};
+use super::claim::{Text, grouped};
 use crate::queue::engine::Lease;
 
 /// What `settle.lua` is to do with a job.
@@ -47,11 +47,41 @@ impl Verb {
 
 pub(super) async fn settle(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), BoxError> {
     bury(queue, settled).await?;
-    let verbs = settled.iter().map(|(lease, verdict)| (*lease, verb(verdict)));
-    Ok(store(queue, verbs).await?)
+    let keys = queue.0.memo.take(settled.iter().map(|(lease, _)| lease));
+    let (mut finished, mut others) = (Vec::with_capacity(settled.len()), Vec::new());
+    for ((lease, verdict), key) in settled.iter().zip(keys) {
+        match (verdict, key) {
+            (Verdict::Finished(_), Some(key)) => finished.push((*lease, key)),
+            _ => others.push((*lease, verb(verdict))),
+        }
+    }
+    let rest = finish(queue, finished).await?;
+    others.extend(rest.into_iter().map(|lease| (lease, Verb::Over)));
+    Ok(store(queue, others).await?)
+}
+
+/// Forgets those of which nothing has become known since their claim. Returns the others.
+async fn finish(queue: &RedisQueue, leases: Vec<(Lease, String)>) -> RedisResult<Vec<Lease>> {
+    let placed = leases.into_iter().map(|(lease, key)| {
+        let (stream, id) = place_of(&lease);
+        ((lease.pool, stream), (lease, id, key))
+    });
+    let mut rest = Vec::new();
+    for ((pool, stream), finished) in grouped(placed) {
+        for chunk in finished.chunks(CHUNK) {
+            let mut call = queue.call(&calls::FINISH, pool);
+            call.arg(stream);
+            call.arg(chunk.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>());
+            call.arg(chunk.iter().map(|(.., key)| key.as_str()).collect::<Vec<_>>());
+            let others: Vec<usize> = queue.eval(&calls::FINISH, &call).await?;
+            rest.extend(others.into_iter().filter_map(|other| chunk.get(other)).map(|(lease, ..)| *lease));
+        }
+    }
+    Ok(rest)
 }
 
 pub(super) async fn hand_back(queue: &RedisQueue, leases: &[Lease]) -> RedisResult<()> {
+    queue.0.memo.take(leases.iter());
     store(queue, leases.iter().map(|lease| (*lease, Verb::Returned))).await
 }
 
@@ -65,7 +95,7 @@ const fn verb(verdict: &Verdict) -> Verb {
 }
 
 pub(super) async fn store(queue: &RedisQueue, told: impl IntoIterator<Item = (Lease, Verb)>) -> RedisResult<()> {
-    for (pool, told) in by_pool(told.into_iter().map(|(lease, verb)| (lease.pool, (lease, verb)))) {
+    for (pool, told) in grouped(told.into_iter().map(|(lease, verb)| (lease.pool, (lease, verb)))) {
         for chunk in told.chunks(CHUNK) {
             if store_chunk(queue, pool, chunk).await? > 0 {
                 queue.0.wakes.wake(pool);
@@ -93,7 +123,7 @@ async fn bury(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), Bo
         _ => None,
     });
     let mut letters = Vec::new();
-    for (pool, dying) in by_pool(dying) {
+    for (pool, dying) in grouped(dying) {
         for chunk in dying.chunks(CHUNK) {
             let texts = dying_texts(queue, pool, chunk.iter().map(|(lease, ..)| lease)).await?;
             for ((lease, reason, error), text) in chunk.iter().zip(texts) {

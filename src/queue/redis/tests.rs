@@ -175,6 +175,24 @@ async fn a_push_in_one_process_wakes_a_worker_in_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_closed_or_gone_listens_no_more() {
+    let Some(server) = Server::given() else { return };
+    let (closed, dropped) = (Process::punctual(&server).await, Process::punctual(&server).await);
+    let mut connection = server.connection();
+    let mut listeners = || -> u64 {
+        let numsub = redis::cmd("PUBSUB").arg(("NUMSUB", key(&server, 8))).query::<(String, u64)>(&mut connection);
+        numsub.unwrap().1
+    };
+    eventually!(listeners() == 2);
+
+    closed.queue.close();
+    drop(dropped);
+
+    eventually!(listeners() == 0);
+    closed.push(Lane::Bulk, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_joins_what_another_process_has_pushed_or_holds() {
     let Some(server) = Server::given() else { return };
     let (one, other) = (Process::punctual(&server).await, Process::punctual(&server).await);
