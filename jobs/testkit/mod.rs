@@ -1,8 +1,8 @@
 //! What tests use in place of the outside: a bucket and a queue in memory, a clock cranked by hand, a world that joins them,
 //! and the contract that every bucket passes.
 
-/// Runs tests, each of which takes a [`World`], on a ledger of every engine. One that is not named is never called, which is a
-/// warning.
+/// Runs tests, each of which takes a [`World`](crate::testkit::World), on a ledger of every engine. One that is not named is
+/// never called, which is a warning.
 #[macro_export]
 macro_rules! on_every_engine {
     ($($test:ident,)+) => {
@@ -20,7 +20,7 @@ macro_rules! on_every_engine {
     };
 }
 
-/// As [`on_every_engine`] for what only PostgreSQL allows: several processes on one ledger.
+/// As [`on_every_engine!`] for what only PostgreSQL allows: several processes on one ledger.
 #[macro_export]
 macro_rules! on_postgres {
     ($($test:ident,)+) => {

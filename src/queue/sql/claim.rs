@@ -9,12 +9,12 @@ use longshore_jobs::outside::Clock;
 use longshore_jobs::{roster, sql};
 use uuid::Uuid;
 
-use super::{SqlQueue, held_json, lane_of, rank, still_held};
+use super::{SqlQueue, held, held_json, lane_of, rank, still_held};
 use crate::queue::engine::{Claim, Claimed, LEASE, Lease, other};
 
 /// Reads as far into `jobs_waiting` as it takes, however much waits behind; of the second lane only what the first leaves.
 macro_rules! claiming {
-    ($lock:literal) => {
+    ($lock:literal, $taken:literal) => {
         concat!(
             "with taken as materialized (
         select id from (
@@ -34,24 +34,23 @@ macro_rules! claiming {
             ") as second
         limit $5)
     update jobs set state = 1, token = $6, lease_until = $7, worker = $8
-    where id in (select id from taken)
+    where id ",
+            $taken,
+            "
     returning id, kind, subject, payload, run_at, lane, attempts, losses, crashes"
         )
     };
 }
 
 /// SQLite has one writer at a time. On PostgreSQL others claim at the same time, and each leaves what another is taking.
-const CLAIM: [&str; 2] = [claiming!(""), claiming!("for update skip locked")];
+const CLAIM: [&str; 2] = [
+    claiming!("", "in (select id from taken)"),
+    claiming!("for update skip locked", "= any (array(select id from taken))"),
+];
 
-const MARK_STARTED: &str = "update jobs set state = 2
-    from json_each($1) as held
-    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)
-    returning jobs.id, jobs.token";
+const MARK_STARTED: [&str; 2] = held!("update jobs set state = 2", "returning jobs.id, jobs.token");
 
-const RENEW: &str = "update jobs set lease_until = $2
-    from json_each($1) as held
-    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)
-    returning jobs.id, jobs.token";
+const RENEW: [&str; 2] = held!("update jobs set lease_until = $2", "returning jobs.id, jobs.token");
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -131,7 +130,8 @@ pub(super) async fn mark_started(queue: &SqlQueue, leases: &[Lease]) -> Result<V
     let rows = queue
         .db
         .write_hint(move |mut tx| {
-            Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query_as(MARK_STARTED).bind(held).fetch_all(c).await?)) })
+            let query = tx.on().text(MARK_STARTED[0], MARK_STARTED[1]);
+            Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(held).fetch_all(c).await?)) })
         })
         .await?;
     Ok(still_held(leases, rows))
@@ -143,8 +143,9 @@ pub(super) async fn renew(queue: &SqlQueue, leases: &[Lease]) -> Result<Vec<Leas
         .db
         .write_hint(move |mut tx| {
             Box::pin(async move {
+                let query = tx.on().text(RENEW[0], RENEW[1]);
                 let until = clock.now() + LEASE;
-                Ok(sql!(tx.on(), c => sqlx::query_as(RENEW).bind(held).bind(until).fetch_all(c).await?))
+                Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(held).bind(until).fetch_all(c).await?))
             })
         })
         .await?;

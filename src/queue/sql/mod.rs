@@ -7,6 +7,29 @@
 //! A push onto a job that is held cannot touch it. It is kept in `again_at` and `again_lane`, and takes effect, like a push
 //! that came a moment later, as soon as it is stored what came of the run: see [`settle`].
 
+/// A change of those rows whose id and token are given. `= any (array[…])` is the same as `=`, but leaves PostgreSQL no choice
+/// than to look up the ids: it believes that a queue which was short at the last vacuum is short, and would walk through all
+/// of it for each batch.
+macro_rules! held {
+    ($change:literal, $behind:literal) => {
+        [
+            concat!(
+                $change,
+                " from json_each($1) as held
+    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint) ",
+                $behind
+            ),
+            concat!(
+                $change,
+                " from json_each($1) as held
+    where jobs.id = any (array[cast(held.key as bigint)]) and jobs.token = cast(held.atom as bigint) ",
+                $behind
+            ),
+        ]
+    };
+}
+use held;
+
 mod bells;
 mod claim;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::bells::Bells;
-use super::{SqlQueue, held_json, json, lane_of, row_id};
+use super::{SqlQueue, held, held_json, json, lane_of, row_id};
 use crate::queue::engine::Lease;
 
 /// SQLite deletes from one table alone. On PostgreSQL the conditions have to be on the row itself: a push that came during the
@@ -34,24 +34,29 @@ const FORGET: [&str; 2] = [
             and jobs.again_at is null)",
     "delete from jobs
     using json_each($1) as held
-    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint) and jobs.again_at is null",
+    where jobs.id = any (array[cast(held.key as bigint)]) and jobs.token = cast(held.atom as bigint)
+        and jobs.again_at is null",
 ];
 
 /// A batch of several kinds of verdicts takes several statements, beside which the heartbeat renews the same rows: PostgreSQL
 /// locks them in one order first, so that neither waits for the other in a ring. SQLite has one writer at a time.
 const LOCK: &str = "select id from jobs
-    where id in (select cast(key as bigint) from json_each($1))
+    where id = any (array(select cast(key as bigint) from json_each($1)))
     order by id
     for update";
 
-const START_OVER: &str = "update jobs set
+const START_OVER: [&str; 2] = held!(
+    "update jobs set
         state = 0, run_at = again_at, lane = again_lane, again_at = null, again_lane = null,
         attempts = 0, crashes = 0, losses = 0, token = null, lease_until = null, worker = null,
-        error = coalesce($2, error)
-    from json_each($1) as held
-    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint) and jobs.again_at is not null";
+        error = coalesce($2, error)",
+    "and jobs.again_at is not null"
+);
 
-const WAIT_AGAIN: &str = "update jobs set
+macro_rules! waiting_again {
+    ($id:literal) => {
+        concat!(
+            "update jobs set
         state = 0,
         run_at = case when again_at < until.at then again_at else until.at end,
         lane = case when again_lane < lane then again_lane else lane end,
@@ -65,15 +70,23 @@ const WAIT_AGAIN: &str = "update jobs set
             cast(value ->> 3 as bigint) as counted,
             value ->> 4 as error
         from json_each($1)) as until
-    where jobs.id = until.id and jobs.token = until.token";
+    where jobs.id ",
+            $id,
+            " and jobs.token = until.token"
+        )
+    };
+}
 
-const HAND_BACK: &str = "update jobs set
+const WAIT_AGAIN: [&str; 2] = [waiting_again!("= until.id"), waiting_again!("= any (array[until.id])")];
+
+const HAND_BACK: [&str; 2] = held!(
+    "update jobs set
         state = 0,
         run_at = case when again_at < run_at then again_at else run_at end,
         lane = case when again_lane < lane then again_lane else lane end,
-        again_at = null, again_lane = null, token = null, lease_until = null, worker = null
-    from json_each($1) as held
-    where jobs.id = cast(held.key as bigint) and jobs.token = cast(held.atom as bigint)";
+        again_at = null, again_lane = null, token = null, lease_until = null, worker = null",
+    ""
+);
 
 const BURY: &str = "delete from jobs
     where id = $1 and token = $2 and again_at is null
@@ -195,7 +208,8 @@ async fn store(mut tx: Tx<'_>, batch: Batch) -> Result<bool, LedgerError> {
     }
     if !batch.waiting.is_empty() {
         let rows = json(&batch.waiting);
-        sql!(tx.on(), c => sqlx::query(WAIT_AGAIN).bind(rows).execute(c).await.map(drop))?;
+        let query = tx.on().text(WAIT_AGAIN[0], WAIT_AGAIN[1]);
+        sql!(tx.on(), c => sqlx::query(query).bind(rows).execute(c).await.map(drop))?;
     }
     for death in batch.dead {
         bury(&mut tx, death, batch.now).await?;
@@ -221,7 +235,7 @@ async fn finish(tx: &mut Tx<'_>, leases: &[Lease]) -> Result<bool, LedgerError> 
 }
 
 async fn start_over(tx: &mut Tx<'_>, held: &str, error: Option<&str>) -> Result<bool, LedgerError> {
-    let query = START_OVER;
+    let query = tx.on().text(START_OVER[0], START_OVER[1]);
     let rows = sql!(tx.on(), c => sqlx::query(query).bind(held).bind(error).execute(c).await?.rows_affected());
     Ok(rows > 0)
 }
@@ -243,7 +257,8 @@ pub(super) async fn hand_back(queue: &SqlQueue, leases: &[Lease]) -> Result<(), 
         .db
         .write_hint(move |mut tx| {
             Box::pin(async move {
-                sql!(tx.on(), c => sqlx::query(HAND_BACK).bind(held).execute(c).await.map(drop))?;
+                let query = tx.on().text(HAND_BACK[0], HAND_BACK[1]);
+                sql!(tx.on(), c => sqlx::query(query).bind(held).execute(c).await.map(drop))?;
                 Ok(())
             })
         })
