@@ -30,7 +30,7 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
     let path = match &config.database {
         DatabaseEngine::Sqlite(path) => path,
         DatabaseEngine::Postgres(url) => {
-            return Ok(Db::open_postgres(url.reveal(), config.postgres_connections).await?);
+            return Ok(Box::pin(Db::open_postgres(url.reveal(), config.postgres_connections)).await?);
         }
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -41,7 +41,7 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
             source,
         })?;
     }
-    Ok(Db::open_sqlite(path).await?)
+    Ok(Box::pin(Db::open_sqlite(path)).await?)
 }
 
 /// Opens the queue, without serving from it; `pools` are those that this process works on.
@@ -57,7 +57,7 @@ pub(crate) async fn open_queue(
         QueueEngine::Redis(url) => {
             let prefix = config.redis_prefix.clone();
             let options = redis::Options { url: url.reveal().to_owned(), prefix, pools: pools.to_vec() };
-            Ok(Arc::new(RedisQueue::connect(options, db, clock).await?))
+            Ok(Arc::new(Box::pin(RedisQueue::connect(options, db, clock)).await?))
         }
     }
 }
@@ -87,7 +87,7 @@ impl Store {
                 let bucket = LocalBucket::open(path, local_options(config, url)?, events_in).await?;
                 Ok(Self::Local(Arc::new(bucket), Some(events)))
             }
-            BucketEngine::S3(name) => Ok(Self::S3(Arc::new(S3Bucket::open(s3_options(config, name)).await?))),
+            BucketEngine::S3(name) => Ok(Self::S3(Arc::new(Box::pin(S3Bucket::open(s3_options(config, name))).await?))),
         }
     }
 
@@ -165,7 +165,7 @@ impl Notices {
             (InboxEngine::Local, Some(local)) => Self::From(local),
             (_, Some(local)) => Self::Unwanted(local),
             (InboxEngine::Sqs(queue), None) if intake => {
-                Self::Queue(Arc::new(SqsInbox::open(sqs_options(config, queue)).await?))
+                Self::Queue(Arc::new(Box::pin(SqsInbox::open(sqs_options(config, queue))).await?))
             }
             _ => Self::Elsewhere,
         })

@@ -26,7 +26,7 @@ use processes::Fleet;
 
 const SEED: u64 = 20_261_122;
 /// How many uploads are under way at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 96;
 /// How long any of them may take to its end, with all that falls meanwhile.
 const PATIENCE: Duration = Duration::from_secs(150);
 

@@ -4,6 +4,7 @@
 //! is told on each combination of engines, see [`engines`].
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+#![expect(clippy::print_stderr, reason = "a story that is left out says so, and a long one what it saw")]
 
 /// Tells each of these stories on each combination of engines. A combination whose servers are not there is skipped, loudly.
 macro_rules! on_each_engine {
