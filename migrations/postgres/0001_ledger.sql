@@ -1,13 +1,15 @@
 -- Orgs, keys, uploads, blobs, files and reports. Ids are UUIDv7, times are milliseconds since the epoch, UTC.
 
 -- Lists travel as JSON, and SQLite's two functions to unfold them are made here, so that the same text runs on both engines.
--- The planner puts their bodies in place of the calls as long as they stay one `select` without settings of their own; else
--- it would not know that ids are looked up. Numbers in a list need a cast, which SQLite has no need of.
+-- Numbers in a list need a cast, which SQLite has no need of.
 
+-- `volatile` keeps the planner from putting the body of `json_each` in place of the call. It would make two scans of the one,
+-- and where a row was changed by others during a statement, PostgreSQL looks again at that row together with only the first
+-- entry of such a list: the change would silently be left out for the rest.
 -- The entries of an object (key and atom, in their order, a key perhaps twice) or of a list (value, and atom where that is
 -- not a list or an object itself). SQLite has more columns, and gives an object's entries a value too.
 create function json_each(list text) returns table (key text, value jsonb, atom text)
-language sql immutable parallel safe
+language sql volatile parallel safe rows 100
 as $$
     select key, cast(null as jsonb), value
     from json_each_text(cast(case when left(list, 1) = '{' then list else '{}' end as json))

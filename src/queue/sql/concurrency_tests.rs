@@ -6,8 +6,8 @@ use std::time::Duration;
 use longshore_jobs::job::{End, Job as _};
 use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::noop::Noop;
-use longshore_jobs::on_postgres;
 use longshore_jobs::testkit::World;
+use longshore_jobs::{on_postgres, sql};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 on_postgres! {
     a_job_is_claimed_by_one_of_two_processes,
     a_push_during_the_end_of_a_run_is_never_swallowed,
+    outcomes_that_had_to_wait_for_a_renewal_are_all_stored,
     a_lost_job_is_rescued_once_by_many,
     pushes_renewals_and_outcomes_of_the_same_jobs_do_not_block_each_other,
     a_push_in_one_process_rings_in_another,
@@ -77,6 +78,36 @@ async fn a_push_during_the_end_of_a_run_is_never_swallowed(world: World) {
         assert_eq!(waiting.len(), 20, "round {round}");
         two.settle(&finished(&waiting)).await.unwrap();
     }
+    assert!(one.depths().await.unwrap().is_empty());
+}
+
+/// A statement that waited looks at each row again, and has to find its entry in the list.
+async fn outcomes_that_had_to_wait_for_a_renewal_are_all_stored(world: World) {
+    let (one, two) = two_of(&world).await;
+    one.push(jobs(&world, 20)).await.unwrap();
+    let claimed = claim(&one, 20).await;
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let renewing = two.db.write(move |mut tx| {
+        Box::pin(async move {
+            let query = "update jobs set lease_until = lease_until + 1";
+            sql!(tx.on(), c => sqlx::query(query).execute(c).await.map(drop))?;
+            begun.send(()).unwrap();
+            // Meanwhile the outcomes come to wait for these rows.
+            let query = "select cast(pg_sleep(0.3) as text)";
+            sql!(tx.on(), c => sqlx::query(query).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    });
+    let outcomes = finished(&claimed);
+    let settling = async {
+        begins.await.unwrap();
+        one.settle(&outcomes).await
+    };
+
+    let (renewed, settled) = tokio::join!(renewing, settling);
+
+    renewed.unwrap();
+    settled.unwrap();
     assert!(one.depths().await.unwrap().is_empty());
 }
 
