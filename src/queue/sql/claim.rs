@@ -9,7 +9,7 @@ use longshore_jobs::outside::Clock;
 use longshore_jobs::{roster, sql};
 use uuid::Uuid;
 
-use super::{SqlQueue, held, held_json, lane_of, rank, still_held};
+use super::{SqlQueue, held_json, lane_of, rank, still_held};
 use crate::queue::engine::{Claim, Claimed, LEASE, Lease, other};
 
 /// Reads as far into `jobs_waiting` as it takes, however much waits behind; of the second lane only what the first leaves.

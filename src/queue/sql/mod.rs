@@ -28,7 +28,6 @@ macro_rules! held {
         ]
     };
 }
-use held;
 
 mod bells;
 mod claim;

@@ -18,7 +18,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::bells::Bells;
-use super::{SqlQueue, held, held_json, json, lane_of, row_id};
+use super::{SqlQueue, held_json, json, lane_of, row_id};
 use crate::queue::engine::Lease;
 
 /// SQLite deletes from one table alone. On PostgreSQL the conditions have to be on the row itself: a push that came during the
