@@ -1,6 +1,6 @@
 //! `noop`: a job that touches nothing, for benches, drills and the contract tests of queues.
 //!
-//! It belongs to no edge of the state machine and needs nothing to hold before; that it has begun is announced under its id.
+//! It belongs to no edge of the state machine and needs nothing to hold before; that it has begun is announced under its id, in its process.
 //! A second run does the same again. It ends as [`Act`] tells it to, so that an operator can rehearse a failing job.
 
 use std::future;
@@ -65,7 +65,7 @@ impl Job for Noop {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        ctx.db.moves().announce(self.id, Status::Done);
+        ctx.db.moves().announce_here(self.id, Status::Done);
         match self.act {
             Act::Done => Ok(End::Done),
             Act::Fail => Err(JobError::Retry("it was told to fail".into())),

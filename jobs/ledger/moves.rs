@@ -43,12 +43,18 @@ impl Moves {
         Waiter { moves: self.clone(), upload, told: Some(told) }
     }
 
-    /// Tells those who wait for it where the upload stands now.
+    /// Tells those who wait for it where the upload stands now. Other processes are told of what their clients wait for: a
+    /// policy, or the end.
     pub fn announce(&self, upload: Uuid, status: Status) {
-        tell(&self.lines, upload, status);
-        if let Some(others) = &self.others {
+        self.announce_here(upload, status);
+        if let Some(others) = self.others.as_ref().filter(|_| status == Status::Issued || status.is_final()) {
             others.tell_move(upload, status);
         }
+    }
+
+    /// As [`Moves::announce`], in this process alone.
+    pub fn announce_here(&self, upload: Uuid, status: Status) {
+        tell(&self.lines, upload, status);
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Option<Status>>>> {
