@@ -1,7 +1,8 @@
 //! PostgreSQL, 14 or later: a pool of connections on which reads and writes take turns, and many processes beside us.
 //!
 //! A statement by itself commits by itself; several stand in a transaction. Both wait for the disk, as the server is set up
-//! to (`synchronous_commit`): for hints too, since to spare them the wait gained nothing that could be measured.
+//! to (`synchronous_commit`). Hints do not: they have connections of their own, on which that is off, so a crash of the server
+//! may undo what the last half second did to the queue.
 //!
 //! Others write at the same time. Statements that touch many rows name them in one order, so that two of them rarely wait
 //! for each other in a ring; where they do, the server ends one with an error that [`LedgerError::is_clash`] knows.
@@ -36,8 +37,12 @@ const PLANS: [(&str, &str); 3] = [("enable_hashjoin", "off"), ("enable_mergejoin
 #[derive(Clone)]
 pub struct Postgres {
     pool: PgPool,
+    hints: PgPool,
     signals: Signals,
 }
+
+/// On connections for hints.
+const HURRIED: (&str, &str) = ("synchronous_commit", "off");
 
 impl Postgres {
     /// Connects, applies the migrations that are missing while others wait for it, and opens the pool. The tables are in the
@@ -46,23 +51,12 @@ impl Postgres {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("longshore").disable_statement_logging();
         let schema = migrate(&options, migrations).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections.max(1))
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            .before_acquire(|connection, resting| {
-                async move {
-                    if resting.idle_for > RESTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                }
-                .boxed()
-            })
-            .connect_with(options.clone().options(LIMITS).options(PLANS))
-            .await?;
-        let signals = Signals::start(options, &schema);
-        Ok(Self { pool, signals })
+        let session = options.clone().options(LIMITS).options(PLANS);
+        let for_hints = (connections / 4).max(1);
+        let pool = pool_of(connections.saturating_sub(for_hints).max(1)).connect_with(session.clone()).await?;
+        let hints = pool_of(for_hints).connect_with(session.options([HURRIED])).await?;
+        let signals = Signals::start(options.options([HURRIED]), &schema);
+        Ok(Self { pool, hints, signals })
     }
 
     /// To read from.
@@ -83,7 +77,8 @@ impl Postgres {
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, LedgerError>> + Send,
     {
         if unit != Unit::Statements {
-            let mut connection = self.pool.acquire().await?;
+            let pool = if unit.is_lasting() { &self.pool } else { &self.hints };
+            let mut connection = pool.acquire().await?;
             return guarded(body(&mut connection)).await;
         }
         let mut transaction = self.pool.begin().await?;
@@ -100,8 +95,25 @@ impl Postgres {
     /// Waits for the writes under way and disconnects.
     pub async fn close(&self) {
         self.signals.close().await;
+        self.hints.close().await;
         self.pool.close().await;
     }
+}
+
+fn pool_of(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .before_acquire(|connection, resting| {
+            async move {
+                if resting.idle_for > RESTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            }
+            .boxed()
+        })
 }
 
 /// Brings the schema to head on a connection of its own, which may take its time; says which schema it is.

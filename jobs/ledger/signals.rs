@@ -71,8 +71,6 @@ impl Drop for Tasks {
 impl Signals {
     /// Takes up the line in the background: one connection listens, another tells.
     pub(super) fn start(options: PgConnectOptions, schema: &str) -> Self {
-        // What is lost by a power cut need not be told any more.
-        let options = options.options([("synchronous_commit", "off")]);
         let sessions = PgPoolOptions::new()
             .max_connections(2)
             .acquire_timeout(PATIENCE)

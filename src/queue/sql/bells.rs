@@ -2,13 +2,16 @@
 
 use longshore_jobs::job::Pool;
 use longshore_jobs::ledger::Db;
+use longshore_jobs::model::Timestamp;
 
+use super::floors::Floors;
 use crate::queue::engine::Wakes;
 
 /// The bells of this process, and the line to the others. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Bells {
     here: Wakes,
+    floors: Floors,
     db: Db,
 }
 
@@ -18,15 +21,31 @@ impl Bells {
         let here = Wakes::default();
         let rung = here.clone();
         db.on_ring(move |pool| rung.wake(pool));
-        Self { here, db: db.clone() }
+        Self { here, floors: Floors::new(), db: db.clone() }
     }
 
     pub(super) const fn here(&self) -> &Wakes {
         &self.here
     }
 
-    /// There may be something to claim.
+    /// From when on to look for jobs.
+    pub(super) const fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// Jobs have come back.
     pub(super) fn ring(&self, pool: Pool) {
+        self.floors.forget(pool);
+        self.wake(pool);
+    }
+
+    /// Jobs that are due from then on have been put on.
+    pub(super) fn ring_for(&self, pool: Pool, due: Timestamp) {
+        self.floors.lower(pool, due);
+        self.wake(pool);
+    }
+
+    fn wake(&self, pool: Pool) {
         self.here.wake(pool);
         self.db.ring(pool);
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use longshore_jobs::job::{Delivery, Pool};
+use longshore_jobs::job::{Delivery, Lane, Pool};
 use longshore_jobs::ledger::{LedgerError, Tx};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::Clock;
 use longshore_jobs::{roster, sql};
 use uuid::Uuid;
 
+use super::floors::From;
 use super::{SqlQueue, held_json, lane_of, rank, still_held};
 use crate::queue::engine::{Claim, Claimed, LEASE, Lease, other};
 
@@ -19,7 +20,7 @@ macro_rules! claiming {
             "with taken as materialized (
         select id from (
             select id from jobs
-            where pool = $1 and lane = $2 and state = 0 and run_at <= $4
+            where pool = $1 and lane = $2 and state = 0 and run_at between $9 and $4
             order by run_at, id
             limit $5 ",
             $lock,
@@ -27,7 +28,7 @@ macro_rules! claiming {
         union all
         select id from (
             select id from jobs
-            where pool = $1 and lane = $3 and state = 0 and run_at <= $4
+            where pool = $1 and lane = $3 and state = 0 and run_at between $10 and $4
             order by run_at, id
             limit $5 ",
             $lock,
@@ -71,16 +72,24 @@ struct Terms {
     /// Read when the writer's turn has come: a lease must not have run out in front of a busy writer.
     clock: Arc<dyn Clock>,
     claim: Claim,
+    from: From,
 }
 
 pub(super) async fn claim(queue: &SqlQueue, claim: &Claim) -> Result<Vec<Claimed>, LedgerError> {
-    let terms =
-        Terms { token: rand::random_range(0..=i64::MAX), clock: Arc::clone(&queue.clock), claim: claim.clone() };
-    queue.db.write_hint(move |tx| Box::pin(claim_in(tx, terms))).await
+    let (token, floors) = (rand::random_range(0..=i64::MAX), queue.bells.floors());
+    let from = floors.of(claim.pool);
+    let terms = Terms { token, clock: Arc::clone(&queue.clock), claim: claim.clone(), from };
+    let (claimed, now) = queue.db.write_hint(move |tx| Box::pin(claim_in(tx, terms))).await?;
+    // Of what is due in a lane, the longest due are taken; where less came than was asked for, nothing that is due is left.
+    let reached = claimed.iter().map(|job| (job.lease.lane, job.delivery.due));
+    let exhausted = Lane::ALL.iter().filter(|_| claimed.len() < claim.max).map(|lane| (*lane, now));
+    floors.taken(claim.pool, from, reached.chain(exhausted));
+    Ok(claimed)
 }
 
-async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<Vec<Claimed>, LedgerError> {
-    let Terms { token, clock, claim } = terms;
+/// What was claimed, and at what time.
+async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<(Vec<Claimed>, Timestamp), LedgerError> {
+    let Terms { token, clock, claim, from } = terms;
     let now = clock.now();
     let query = tx.on().text(CLAIM[0], CLAIM[1]);
     let mut rows: Vec<Row> = sql!(tx.on(), c => sqlx::query_as(query)
@@ -92,11 +101,13 @@ async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<Vec<Claimed>, LedgerEr
         .bind(token)
         .bind(now + LEASE)
         .bind(&*claim.worker)
+        .bind(from.in_lane(claim.first))
+        .bind(from.in_lane(other(claim.first)))
         .fetch_all(c)
         .await?);
     // What `returning` gives has no order.
     rows.sort_unstable_by_key(|row| (row.lane != rank(claim.first), row.run_at, row.id));
-    Ok(rows.into_iter().map(|row| row.into_claimed(token, claim.pool)).collect())
+    Ok((rows.into_iter().map(|row| row.into_claimed(token, claim.pool)).collect(), now))
 }
 
 impl Row {

@@ -14,9 +14,9 @@ use crate::queue::engine::Depth;
 /// Two looks at the head of `jobs_waiting`, one per lane.
 const NEXT_DUE: &str = "select min(run_at)
     from (
-        select min(run_at) as run_at from jobs where pool = $1 and lane = 0 and state = 0
+        select min(run_at) as run_at from jobs where pool = $1 and lane = 0 and state = 0 and run_at >= $2
         union all
-        select min(run_at) as run_at from jobs where pool = $1 and lane = 1 and state = 0) as lanes";
+        select min(run_at) as run_at from jobs where pool = $1 and lane = 1 and state = 0 and run_at >= $3) as lanes";
 
 /// One statement, so that no job is missed while it moves. What waits is counted from `jobs_waiting` alone: about 20 ms for
 /// 500,000.
@@ -34,7 +34,13 @@ const DEPTHS: &str = "select pool, lane, count(*), count(*) filter (where run_at
 type Row = (Pool, i64, i64, i64, i64, Option<Timestamp>);
 
 pub(super) async fn next_due(queue: &SqlQueue, pool: Pool) -> Result<Option<Timestamp>, LedgerError> {
-    Ok(sql!(queue.db.reader(), c => sqlx::query_scalar(NEXT_DUE).bind(pool).fetch_one(c).await)?)
+    let from = queue.bells.floors().of(pool);
+    Ok(sql!(queue.db.reader(), c => sqlx::query_scalar(NEXT_DUE)
+        .bind(pool)
+        .bind(from.in_lane(lane_of(0)))
+        .bind(from.in_lane(lane_of(1)))
+        .fetch_one(c)
+        .await)?)
 }
 
 pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> {

@@ -34,6 +34,7 @@ mod claim;
 #[cfg(test)]
 mod concurrency_tests;
 mod depths;
+mod floors;
 mod push;
 mod rescue;
 mod settle;

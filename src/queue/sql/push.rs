@@ -67,9 +67,10 @@ pub(super) async fn push_together(
     let mut jobs = engine::join(pushes.into_iter().flatten().collect());
     // Two processes that push the same jobs do not wait for each other in a ring.
     jobs.sort_by_key(|job| (job.kind(), job.subject()));
-    let mut told: HashMap<(&'static str, Pool), u64> = HashMap::new();
+    let mut told: HashMap<(&'static str, Pool), (u64, Timestamp)> = HashMap::new();
     for job in &jobs {
-        *told.entry((job.kind(), job.pool())).or_default() += 1;
+        let (count, due) = told.entry((job.kind(), job.pool())).or_insert((0, job.due()));
+        (*count, *due) = (*count + 1, job.due().min(*due));
     }
     let now = clock.now();
     match alike(&jobs) {
@@ -77,9 +78,9 @@ pub(super) async fn push_together(
         Some(alike) => db.write_hint(move |tx| Box::pin(store_alike(tx, alike, now))).await?,
         None => db.write_hint(move |tx| Box::pin(store_mixed(tx, jobs, now))).await?,
     }
-    for ((kind, pool), count) in told {
+    for ((kind, pool), (count, due)) in told {
         metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
-        bells.ring(pool);
+        bells.ring_for(pool, due);
     }
     Ok(callers)
 }
