@@ -2,13 +2,18 @@
 //!
 //! Before: nothing. An object younger than the minimum age is let be; one whose upload is still open, too; one whose upload has
 //! expired is late bytes and gets its arrival recorded. A second run finds less. It ends at the end of the listing.
+//!
+//! An object of an org that the ledger does not know is foreign and stays: more likely than an org that has left its objects
+//! behind is a process that was started on the fleet's bucket with another ledger than the fleet's.
+
+use std::collections::HashSet;
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{orgs, uploads};
 use crate::model::upload::ArrivedVia;
 use crate::model::{Status, keys};
 use crate::outside::ObjectHead;
@@ -29,19 +34,46 @@ impl Job for SweepBucket {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let (mut after, mut removed) = (None, 0);
+        let (mut after, mut swept) = (None, Swept::default());
         loop {
             let page = ctx.bucket.list(keys::STAGING, after.as_deref()).await?;
-            removed += sweep_page(ctx, page.objects).await?;
+            swept.add(sweep_page(ctx, page.objects).await?);
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        if removed > 0 {
-            tracing::info!(removed, "staging objects that nobody needed were removed");
+        Ok(swept.tell())
+    }
+}
+
+/// What became of objects that are old enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Swept {
+    removed: usize,
+    /// Left, because their org is not in this ledger.
+    foreign: usize,
+}
+
+impl Swept {
+    const fn add(&mut self, page: Self) {
+        self.removed += page.removed;
+        self.foreign += page.foreign;
+    }
+
+    fn tell(self) -> End {
+        if self.foreign > 0 {
+            let foreign = self.foreign;
+            tracing::warn!(
+                foreign,
+                "staging objects of orgs that this ledger does not know were left; is it their ledger?"
+            );
         }
-        Ok(if removed > 0 { End::Done } else { End::Moot })
+        if self.removed == 0 {
+            return End::Moot;
+        }
+        tracing::info!(removed = self.removed, "staging objects that nobody needed were removed");
+        End::Done
     }
 }
 
@@ -52,12 +84,13 @@ enum Fate {
     Goes(String),
 }
 
-async fn sweep_page(ctx: &Context, objects: Vec<ObjectHead>) -> Result<usize, JobError> {
+async fn sweep_page(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<Swept, JobError> {
     let oldest_kept = ctx.now() - ctx.limits.sweep_min_age;
+    objects.retain(|object| object.modified_at <= oldest_kept);
+    let (ours, foreign) = of_known_orgs(ctx, objects).await?;
     let (mut gone, mut late) = (Vec::new(), Vec::new());
     // Asked together, the ledger answers for the page with a few statements.
-    let fates = objects.into_iter().filter(|object| object.modified_at <= oldest_kept).map(|object| fate(ctx, object));
-    for fate in try_join_all(fates).await? {
+    for fate in try_join_all(ours.into_iter().map(|object| fate(ctx, object))).await? {
         match fate {
             Fate::Stays => {}
             Fate::Arrives(job) => late.push(job),
@@ -71,7 +104,18 @@ async fn sweep_page(ctx: &Context, objects: Vec<ObjectHead>) -> Result<usize, Jo
         ctx.bucket.delete(&gone).await?;
         metrics::counter!("longshore_sweep_deleted_total").increment(gone.len() as u64);
     }
-    Ok(gone.len())
+    metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
+    Ok(Swept { removed: gone.len(), foreign })
+}
+
+/// The objects of orgs that the ledger knows, and how many others there are.
+async fn of_known_orgs(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, usize), JobError> {
+    let named: HashSet<Uuid> = objects.iter().filter_map(|object| keys::org_of(&object.key)).collect();
+    let known = orgs::known(&ctx.db, &named).await?;
+    let all = objects.len();
+    objects.retain(|object| keys::org_of(&object.key).is_some_and(|org| known.contains(&org)));
+    let foreign = all - objects.len();
+    Ok((objects, foreign))
 }
 
 async fn fate(ctx: &Context, object: ObjectHead) -> Result<Fate, JobError> {
@@ -98,6 +142,7 @@ mod tests {
 
     crate::on_every_engine! {
         only_old_objects_that_no_open_upload_needs_are_removed,
+        objects_of_orgs_that_another_ledger_knows_are_left,
     }
 
     async fn only_old_objects_that_no_open_upload_needs_are_removed(world: World) {
@@ -116,5 +161,21 @@ mod tests {
 
         assert_eq!(world.staged_keys(), [open.object_key]);
         assert_eq!(world.blob_keys().len(), 1);
+    }
+
+    async fn objects_of_orgs_that_another_ledger_knows_are_left(world: World) {
+        let (theirs, ours) = (keys::staging(Uuid::now_v7(), Uuid::now_v7()), keys::staging(world.org, Uuid::now_v7()));
+        let nobodys = format!("{}notes.txt", keys::STAGING);
+        for key in [&theirs, &ours, &nobodys] {
+            world.bucket.land(key, b"uploaded");
+        }
+        world.clock.advance(Duration::from_secs(25 * 3600));
+
+        let swept = sweep_page(&world.ctx, world.ctx.bucket.list(keys::STAGING, None).await.unwrap().objects).await;
+
+        assert_eq!(swept.unwrap(), Swept { removed: 1, foreign: 2 });
+        let mut left = vec![theirs, nobodys];
+        left.sort_unstable();
+        assert_eq!(world.staged_keys(), left);
     }
 }

@@ -74,6 +74,10 @@ fn describe() {
     describe_gauge!("longshore_report_drift_files", "Files by which reports were found off, added up.");
     describe_gauge!("longshore_report_drift_bytes", Unit::Bytes, "Bytes by which reports were found off, added up.");
     describe_counter!("longshore_sweep_deleted_total", "Staging objects that were removed because nobody needed them.");
+    describe_counter!(
+        "longshore_sweep_foreign_total",
+        "Staging objects that were left, being of no org in the ledger."
+    );
     describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
 }
 
@@ -101,7 +105,12 @@ fn start_at_zero() {
     for op in notices::OPS {
         counter!("longshore_inbox_failures_total", "op" => op).absolute(0);
     }
-    for name in ["longshore_hash_bytes_total", "longshore_dedupe_bytes_saved_total", "longshore_sweep_deleted_total"] {
+    for name in [
+        "longshore_hash_bytes_total",
+        "longshore_dedupe_bytes_saved_total",
+        "longshore_sweep_deleted_total",
+        "longshore_sweep_foreign_total",
+    ] {
         counter!(name).absolute(0);
     }
     for name in ["longshore_hash_seconds_total", "longshore_report_drift_files", "longshore_report_drift_bytes"] {

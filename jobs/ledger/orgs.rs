@@ -1,7 +1,11 @@
 //! Orgs.
 
+use std::collections::HashSet;
+
+use serde_json::json;
 use uuid::Uuid;
 
+use super::steps::listed;
 use super::{Db, LedgerError};
 use crate::model::Timestamp;
 use crate::model::org::Org;
@@ -34,4 +38,15 @@ pub async fn list(db: &Db) -> Result<Vec<Org>, LedgerError> {
 pub async fn by_name(db: &Db, name: &str) -> Result<Option<Org>, LedgerError> {
     let query = "select id, name, created_at from orgs where name = $1";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(name).fetch_optional(c).await)?)
+}
+
+/// Those of the ids whose org is in this ledger.
+pub async fn known(db: &Db, ids: &HashSet<Uuid>) -> Result<HashSet<Uuid>, LedgerError> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    let query = "select id from orgs where id in (select unhex(atom) from json_each($1))";
+    let rows: Vec<Uuid> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(list).fetch_all(c).await)?;
+    Ok(rows.into_iter().collect())
 }

@@ -32,6 +32,13 @@ pub fn upload_of(key: &str) -> Option<Uuid> {
     Uuid::try_parse(upload).ok()
 }
 
+/// The org in whose part of staging the key is; `None` for a key that names none.
+#[must_use]
+pub fn org_of(key: &str) -> Option<Uuid> {
+    let (org, _rest) = key.strip_prefix(STAGING)?.split_once('/')?;
+    Uuid::try_parse(org).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +47,8 @@ mod tests {
     fn a_staging_key_names_its_upload_and_a_blob_key_names_none() {
         let (org, upload) = (Uuid::now_v7(), Uuid::now_v7());
         assert_eq!(upload_of(&staging(org, upload)), Some(upload));
+        assert_eq!(org_of(&staging(org, upload)), Some(org));
+        assert_eq!((org_of(&blob(org, Digest::of(b""))), org_of("staging/a/b")), (None, None));
         assert_ne!(staging(org, upload), staging(org, upload));
         for other in [blob(org, Digest::of(b"")), "staging/a/b".into(), format!("{}/x", staging(org, upload))] {
             assert_eq!(upload_of(&other), None, "{other}");

@@ -42,7 +42,7 @@ struct OwnServer {
 }
 
 impl OwnServer {
-    /// Everything in this process, as `up` would have it, on the engines of the configuration.
+    /// Everything in this process, as `up` would have it, on the database and queue of the configuration and a local bucket.
     async fn start(config: &Config) -> Result<Self, BoxError> {
         let place = Apart::of(config).await?;
         let app = App::open(place.config.clone().on_free_port(), Roles::all(), metrics::install()?).await?;

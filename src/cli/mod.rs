@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::telemetry::{self, Talk};
 pub(crate) use failure::Failure;
 pub(crate) use ledger::{existing_ledger, open_ledger};
-pub(crate) use output::say;
+pub(crate) use output::{remark, say};
 
 /// Takes in uploads at high volume: signs, verifies, deduplicates, reports.
 #[derive(Debug, Parser)]
