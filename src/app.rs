@@ -1,32 +1,34 @@
 //! The only wiring: what a configuration becomes, how its parts start, and in which order they end.
 
 mod engines;
+mod patience;
+mod start_error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_jobs::job::{Context, Pool};
-use longshore_jobs::ledger::{LedgerError, dead_letters};
+use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::outside::{Clock, SystemClock};
-use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::engines::{Notices, Store, as_queue, take_over};
-use crate::bucket::{local, s3};
+use self::patience::patiently;
 use crate::config::Config;
 use crate::folder::{DataFolder, FolderError, Lock};
 use crate::http::operations::{Check, Reading};
 use crate::http::{self, Http, Settings};
-use crate::inbox::InboxError;
 use crate::listen::{self, Bounds};
-use crate::queue::engine::{Engine, EngineError};
+use crate::queue::engine::Engine;
 use crate::queue::workers::{Pulse, Workers};
 use crate::schedule::{self, Schedule};
 use crate::{metrics, notices};
 
 pub(crate) use self::engines::{open_ledger, open_queue};
+pub(crate) use self::start_error::StartError;
 
 /// Which parts a process runs.
 #[derive(Clone, Debug)]
@@ -44,6 +46,11 @@ impl Roles {
     pub(crate) fn all() -> Self {
         Self { intake: true, pools: Pool::ALL.to_vec(), schedule: true }
     }
+
+    /// Whether other processes have to do what this one does not.
+    fn are_shared(&self) -> bool {
+        !self.intake || self.pools.is_empty()
+    }
 }
 
 /// A process that is about to serve. Its address is bound and its ledger open; nothing runs yet.
@@ -60,44 +67,6 @@ pub(crate) struct App {
     /// What is kept in files is ours as long as we serve.
     _held: Option<Files>,
     url: String,
-}
-
-/// The process cannot start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    /// The data folder is in use or cannot be used.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The ledger does not open.
-    #[error("open the ledger")]
-    Ledger(#[from] LedgerError),
-    /// The address is taken or not ours.
-    #[error("listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The bucket does not open.
-    #[error("open the bucket")]
-    Bucket(#[from] local::OpenError),
-    /// The bucket on S3 cannot be used.
-    #[error("open the bucket")]
-    S3(#[from] s3::OpenError),
-    /// The inbox does not open.
-    #[error("open the inbox")]
-    Inbox(#[from] InboxError),
-    /// The queue does not answer.
-    #[error("take over the queue")]
-    Queue(#[from] EngineError),
-    /// The metrics recorder is there already.
-    #[error("start the metrics")]
-    Metrics(#[from] BuildError),
-    /// The public URL cannot carry the bucket's path.
-    #[error("the public URL {0} cannot be extended")]
-    Url(String),
 }
 
 /// The files of a process that keeps something on this machine: nobody else serves from them.
@@ -120,10 +89,11 @@ impl Files {
 }
 
 impl App {
-    /// Takes what is kept in files, opens everything and binds the address.
+    /// Takes what is kept in files, opens everything and binds the address. Servers that do not answer yet are waited for.
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
+        check_bucket(&config, &roles)?;
         let folder = Files::claim(&config)?;
-        let db = open_ledger(&config).await?;
+        let db = patiently(&config.database, || open_ledger(&config)).await?;
         let files = folder.map(|folder| Files::with_ledger(folder, &config)).transpose()?;
         let listener = if roles.intake { Some(bind(config.listen).await?) } else { None };
         let metrics_listener = match config.metrics_listen {
@@ -133,9 +103,9 @@ impl App {
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
         let url = config.public_url(bound);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut store = Store::open(&config, &url).await?;
+        let mut store = patiently(&config.bucket, || Store::open(&config, &url)).await?;
         let notices = Notices::open(&config, &mut store, roles.intake).await?;
-        let engine = open_queue(&config, &db, &clock, &roles.pools).await?;
+        let engine = patiently(&config.queue, || open_queue(&config, &db, &clock, &roles.pools)).await?;
         take_over(&config, &engine).await?;
         let ctx = Context { db, bucket: store.bucket(), queue: as_queue(&engine), clock, limits: config.limits };
         // Before anybody is told the address: from now on a client may connect, and is answered once we run.
@@ -212,6 +182,21 @@ impl App {
     }
 }
 
+/// Refuses a bucket that the processes which share the ledger cannot share: it would miss every object of theirs.
+fn check_bucket(config: &Config, roles: &Roles) -> Result<(), StartError> {
+    let (Some(folder), None) = (config.bucket.folder(), config.database.file()) else { return Ok(()) };
+    let (bucket, ledger) = (folder.display().to_string(), config.database.to_string());
+    if roles.are_shared() {
+        return Err(StartError::BucketApart { bucket, ledger });
+    }
+    tracing::warn!(
+        bucket,
+        ledger,
+        "no other process on this ledger can share the bucket, which is a folder of this one's"
+    );
+    Ok(())
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
@@ -285,5 +270,36 @@ async fn receive(ctx: Context, from: Notices, stop: CancellationToken) {
 fn finish(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a door has failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Layered;
+
+    use super::*;
+
+    fn config(settings: &[(&str, &str)]) -> Config {
+        let environment =
+            settings.iter().map(|(name, value)| (format!("LONGSHORE_{name}"), (*value).to_owned())).collect();
+        Config::load(Layered { environment, ..Layered::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_a_fleet_with_a_bucket_of_its_own_is_refused() {
+        const LEDGER: (&str, &str) = ("DATABASE_URL", "postgres://me:pw@db/longshore");
+        const S3: [(&str, &str); 2] = [("BUCKET_URL", "s3://acme"), ("INBOX_URL", "none:")];
+        let worker = Roles { intake: false, ..Roles::all() };
+        let intake = Roles { intake: true, pools: Vec::new(), schedule: false };
+
+        for part in [&worker, &intake] {
+            let refused = check_bucket(&config(&[LEDGER]), part).unwrap_err();
+            assert!(matches!(refused, StartError::BucketApart { .. }));
+            assert!(refused.to_string().contains("postgres://(hidden)@db/longshore"), "{refused}");
+
+            check_bucket(&config(&[LEDGER, S3[0], S3[1]]), part).unwrap();
+            check_bucket(&config(&[]), part).unwrap();
+        }
+        check_bucket(&config(&[LEDGER]), &Roles::all()).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use longshore_jobs::job::Pool;
-use longshore_jobs::ledger::Db;
+use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::policy::Credentials;
 use longshore_jobs::outside::{Bucket, Clock, Queue};
 use tokio::sync::mpsc;
@@ -30,7 +30,8 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
     let path = match &config.database {
         DatabaseEngine::Sqlite(path) => path,
         DatabaseEngine::Postgres(url) => {
-            return Ok(Box::pin(Db::open_postgres(url.reveal(), config.postgres_connections)).await?);
+            let opened = Box::pin(Db::open_postgres(url.reveal(), config.postgres_connections)).await;
+            return opened.map_err(|source| unopened(config, source));
         }
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -41,7 +42,11 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
             source,
         })?;
     }
-    Ok(Box::pin(Db::open_sqlite(path)).await?)
+    Box::pin(Db::open_sqlite(path)).await.map_err(|source| unopened(config, source))
+}
+
+fn unopened(config: &Config, source: LedgerError) -> StartError {
+    StartError::Ledger { ledger: config.database.to_string(), source }
 }
 
 /// Opens the queue, without serving from it; `pools` are those that this process works on.
@@ -57,7 +62,9 @@ pub(crate) async fn open_queue(
         QueueEngine::Redis(url) => {
             let prefix = config.redis_prefix.clone();
             let options = redis::Options { url: url.reveal().to_owned(), prefix, pools: pools.to_vec() };
-            Ok(Arc::new(Box::pin(RedisQueue::connect(options, db, clock)).await?))
+            let connected = Box::pin(RedisQueue::connect(options, db, clock)).await;
+            let queue = connected.map_err(|source| StartError::Queue { queue: config.queue.to_string(), source })?;
+            Ok(Arc::new(queue))
         }
     }
 }
@@ -65,7 +72,7 @@ pub(crate) async fn open_queue(
 /// Takes over a queue that is kept in a file: the file is ours, so whoever holds a lease is dead.
 pub(super) async fn take_over(config: &Config, engine: &Arc<dyn Engine>) -> Result<(), StartError> {
     if config.database.file().is_some() && config.queue == QueueEngine::Database {
-        engine.void_leases().await?;
+        engine.void_leases().await.map_err(StartError::TakeOver)?;
     }
     Ok(())
 }

@@ -158,6 +158,13 @@ pub(crate) enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it may open in a moment: whoever gives the credentials, a machine's own service for one, was not there.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Credentials(WalletError::None(_)))
+    }
+}
+
 impl S3Bucket {
     /// Finds credentials and looks at the bucket. A server that cannot be reached or does not let us look is no error: it
     /// may come back, and needs no more than the rights that we use.

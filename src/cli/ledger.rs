@@ -9,7 +9,7 @@ use crate::config::Config;
 /// The ledger, its schema at head; made if it is not there.
 pub(crate) async fn open_ledger(config: &Config) -> Result<Db, Failure> {
     app::open_ledger(config).await.map_err(|error| {
-        Failure::new(format!("the ledger {} cannot be opened", config.database))
+        Failure::new("the ledger cannot be opened")
             .because(&error)
             .hint("check data_dir and database_url: `longshore config` shows them")
     })

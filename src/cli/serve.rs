@@ -7,6 +7,7 @@ use longshore_jobs::model::org::Token;
 use super::{Failure, say};
 use crate::app::{App, Roles, StartError};
 use crate::bucket::local::OpenError;
+use crate::bucket::s3;
 use crate::config::Config;
 use crate::first_key::{self, FIRST_ORG};
 use crate::folder::FolderError;
@@ -17,10 +18,12 @@ pub(super) async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     let intake = roles.intake;
     let is_here_alone = config.listen.ip().is_unspecified() && config.public_url.is_none();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
-    let app = App::open(config, roles, metrics).await.map_err(|error| cannot_start(&error))?;
+    let stop = shutdown::on_signal().map_err(|error| Failure::new("signals cannot be listened for").because(&error))?;
+    // Servers may be waited for, and whoever stops us need not wait for them too.
+    let Some(opened) = stop.run_until_cancelled(App::open(config, roles, metrics)).await else { return Ok(()) };
+    let app = opened.map_err(|error| cannot_start(&error))?;
     // A worker alone has nobody to show a new token to.
     let token = if intake || bootstrap.is_some() { make_first_key(&app, bootstrap.clone()).await? } else { None };
-    let stop = shutdown::on_signal().map_err(|error| Failure::new("signals cannot be listened for").because(&error))?;
     if intake {
         // A configured token is known to whoever configured it.
         let token = bootstrap.is_none().then(|| token_line(token.as_ref()));
@@ -41,15 +44,33 @@ pub(super) async fn make_first_key(app: &App, bootstrap: Option<Token>) -> Resul
 
 /// The failure of a start, with what to do about it.
 pub(super) fn cannot_start(error: &StartError) -> Failure {
-    let hint = match error {
+    let what = "longshore cannot start";
+    let failure = match error {
+        StartError::BucketApart { .. } => Failure::usage(what),
+        _ => Failure::new(what),
+    };
+    failure.because(error).hint(what_to_do(error))
+}
+
+fn what_to_do(error: &StartError) -> &'static str {
+    match error {
         StartError::Folder(FolderError::InUse { .. }) => "use that server, stop it, or name another --data-dir",
         StartError::Folder(FolderError::Taken { .. }) | StartError::Bucket(OpenError::Lock(_)) => {
             "stop the process that uses it, or name another place: database_url, bucket_url"
         }
         StartError::Listen { .. } => "name another address: --listen 127.0.0.1:0 takes a free port",
+        StartError::BucketApart { .. } => {
+            "set bucket_url and inbox_url as in the other processes, or run `longshore up` alone"
+        }
+        StartError::Ledger { .. } => "see that the server runs and takes us, and that database_url is right",
+        StartError::Queue { .. } => "see that the server runs and takes us, and that queue_url is right",
+        StartError::S3(s3::OpenError::Credentials(_)) => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
+        }
+        StartError::S3(_) => "see that bucket_url, s3.region and s3_endpoint are right",
+        StartError::Inbox(_) => "see that inbox_url is right",
         _ => "`longshore config` shows the configuration in effect",
-    };
-    Failure::new("longshore cannot start").because(error).hint(hint)
+    }
 }
 
 fn banner(url: &str, remarks: &[Option<String>]) -> String {

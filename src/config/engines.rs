@@ -177,6 +177,16 @@ impl fmt::Display for DatabaseEngine {
     }
 }
 
+/// Without user and password.
+impl fmt::Display for QueueEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database => f.write_str("in the database"),
+            Self::Redis(url) => f.write_str(&super::layers::masked("queue_url", url.reveal())),
+        }
+    }
+}
+
 impl fmt::Display for BucketEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -204,6 +214,7 @@ mod tests {
         let database = DatabaseEngine::parse(postgres, Path::new("d")).unwrap();
         assert_eq!(database, DatabaseEngine::Postgres(Secret(postgres.to_owned())));
         assert_eq!(database.to_string(), "postgres://(hidden)@db:5432/longshore?sslmode=require");
+        assert_eq!(QueueEngine::parse("redis://:pw@h:1/0").unwrap().to_string(), "redis://(hidden)@h:1/0");
         assert_eq!(QueueEngine::parse("rediss://h:1/0"), Ok(QueueEngine::Redis(Secret("rediss://h:1/0".to_owned()))));
         assert_eq!(
             BucketEngine::parse("s3://acme-uploads", Path::new("d")),
