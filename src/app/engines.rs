@@ -148,6 +148,7 @@ fn s3_options(config: &Config, name: &str) -> s3::Options {
         path_style: given.path_style,
         checksums: if given.all_checksums { s3::Checksums::WhenSupported } else { s3::Checksums::WhenRequired },
         read_budget: given.read_budget,
+        put_budget: given.put_budget,
         ..s3::Options::new(name)
     }
 }

@@ -30,11 +30,12 @@ use aws_sdk_s3::config::{
     self, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{BoxError, DisplayErrorContext};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata as _};
 use aws_sdk_s3::presigning::PresigningConfig;
-use longshore_jobs::model::Digest;
+use longshore_jobs::job::with_causes;
 use longshore_jobs::model::policy::{self, PolicyTerms, PostPolicy};
 use longshore_jobs::model::sigv4::{LONGEST_LIFE, Signer};
+use longshore_jobs::model::{Digest, keys};
 use longshore_jobs::outside::{
     Body, Bucket, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Stored, SystemClock,
 };
@@ -42,6 +43,7 @@ use url::Url;
 
 use super::attachment::attachment;
 use crate::aws;
+use fault::during;
 use parts::Budget;
 use wallet::{Wallet, WalletError};
 
@@ -73,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) checksums: Checksums,
     /// The most bytes that all ranged reads together hold, as parts that were asked for.
     pub(crate) read_budget: usize,
+    /// The most bytes that all puts together hold, in parts; see [`put`].
+    pub(crate) put_budget: usize,
     /// Bytes in a part of a multipart put, at least 5 MiB on S3, and in a range of a large read.
     pub(crate) part_size: usize,
     /// How many ranges of one object are asked for at once.
@@ -103,6 +107,7 @@ impl Options {
             path_style: false,
             checksums: Checksums::default(),
             read_budget: 256 << 20,
+            put_budget: 256 << 20,
             part_size: 8 << 20,
             streams: 8,
             clock: Arc::new(SystemClock),
@@ -110,7 +115,7 @@ impl Options {
     }
 }
 
-/// A bucket on S3. One per process, so that its byte budget is the process's.
+/// A bucket on S3. One per process, so that its byte budgets are the process's.
 pub(crate) struct S3Bucket {
     name: String,
     region: String,
@@ -120,6 +125,7 @@ pub(crate) struct S3Bucket {
     form_url: String,
     wallet: Wallet,
     budget: Budget,
+    put_budget: Budget,
     part_size: usize,
     streams: usize,
     clock: Arc<dyn Clock>,
@@ -192,6 +198,7 @@ impl S3Bucket {
             form_url,
             wallet,
             budget: Budget::of(options.read_budget / part_size),
+            put_budget: Budget::of(options.put_budget / part_size),
             part_size,
             streams: options.streams.max(1),
             clock: options.clock,
@@ -200,7 +207,8 @@ impl S3Bucket {
         Ok(bucket)
     }
 
-    /// Tells a wrong name or region from a server that is away.
+    /// Tells a wrong name or region from a server that is away. An answer to HEAD has no body, so a listing is asked what is
+    /// wrong: a bare 404 may be of somebody on the way.
     async fn look(&self) -> Result<(), OpenError> {
         let Err(error) = self.client.head_bucket().bucket(&self.name).send().await else { return Ok(()) };
         let bucket = self.name.clone();
@@ -209,12 +217,25 @@ impl S3Bucket {
         if let Some(found) = found.filter(|&found| found != self.region) {
             return Err(OpenError::OtherRegion { bucket, found: found.to_owned(), configured: self.region.clone() });
         }
-        if answer.is_some_and(|answer| answer.status().as_u16() == 404) {
-            return Err(OpenError::NoSuchBucket { bucket });
-        }
-        tracing::warn!(bucket, error = %DisplayErrorContext(&error), "could not look at the bucket; going on without");
+        let error = if answer.is_none() { during("look", "")(error) } else { return self.look_closer(bucket).await };
+        warn_of_look(&bucket, &error);
         Ok(())
     }
+
+    async fn look_closer(&self, bucket: String) -> Result<(), OpenError> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(keys::STAGING).max_keys(1);
+        match request.send().await {
+            Err(error) if error.code() == Some("NoSuchBucket") => return Err(OpenError::NoSuchBucket { bucket }),
+            Err(error) => warn_of_look(&bucket, &during("look", "")(error)),
+            // It was only the right to look at the bucket as a whole that we lack.
+            Ok(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn warn_of_look(bucket: &str, error: &BucketError) {
+    tracing::warn!(bucket, error = with_causes(error), "could not look at the bucket; going on without");
 }
 
 fn client(shared: &SdkConfig, options: &Options, endpoint: Option<&Url>) -> Client {

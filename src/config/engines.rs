@@ -85,6 +85,7 @@ impl QueueEngine {
             return Ok(Self::Database);
         }
         server(text, &["redis", "rediss"])
+            .filter(|url| names_redis_database(url.reveal()))
             .map(Self::Redis)
             .ok_or_else(|| unknown("leave it empty to keep the queue in the database, or write redis://host:6379/0"))
     }
@@ -150,11 +151,19 @@ fn server(text: &str, schemes: &[&str]) -> Option<Secret> {
     (schemes.contains(&url.scheme()) && url.has_host()).then(|| Secret(text.to_owned()))
 }
 
+/// Whether the path is a database's number, or nothing.
+fn names_redis_database(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let path = url.path().trim_start_matches('/');
+    path.is_empty() || path.parse::<u16>().is_ok()
+}
+
 /// The address of the queue without our prefix.
 fn queue_url(text: &str) -> Option<Url> {
     let url = Url::parse(text.strip_prefix("sqs+")?).ok()?;
     let names_queue = url.path_segments().is_some_and(|segments| segments.filter(|part| !part.is_empty()).count() >= 2);
-    (matches!(url.scheme(), "http" | "https") && names_queue && url.username().is_empty()).then_some(url)
+    let names_somebody = !url.username().is_empty() || url.password().is_some();
+    (matches!(url.scheme(), "http" | "https") && names_queue && !names_somebody).then_some(url)
 }
 
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, with the looser rules that other
@@ -230,11 +239,20 @@ mod tests {
     fn what_is_no_engine_is_refused() {
         assert!(DatabaseEngine::parse("sqlite://x?mode=memory", Path::new("d")).is_err());
         assert!(DatabaseEngine::parse("mysql://h/d", Path::new("d")).is_err());
-        assert!(QueueEngine::parse("postgres://h/d").is_err());
+        for text in ["postgres://h/d", "redis://h/notanumber", "redis://h/0/1"] {
+            assert!(QueueEngine::parse(text).is_err(), "{text}");
+        }
         for text in ["ftp://b", "s3://", "s3://a/b", "s3://a b c"] {
             assert!(BucketEngine::parse(text, Path::new("d")).is_err(), "{text}");
         }
-        for text in ["sqs+https://host/", "sqs+ftp://host/1/q", "sqs+https://me:pw@host/1/q", "webhook", ""] {
+        for text in [
+            "sqs+https://host/",
+            "sqs+ftp://host/1/q",
+            "sqs+https://me:pw@host/1/q",
+            "sqs+https://:pw@host/1/q",
+            "webhook",
+            "",
+        ] {
             assert!(InboxEngine::parse(text).is_err(), "{text}");
         }
     }

@@ -196,6 +196,12 @@ pub(super) fn cron(text: &str) -> Result<Cron, Wrong> {
     text.parse().map_err(|error| Wrong::new(format!("is not a cron expression ({error})"), hint))
 }
 
+/// A region of AWS, or whatever another server calls its own: `eu-west-1`, `garage`.
+pub(crate) fn region(text: &str) -> Result<String, Wrong> {
+    let is_region = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_region { Ok(text.to_owned()) } else { Err(Wrong::new("is not a region", "write for example eu-west-1")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! What a server's refusal means to a job.
 //!
-//! Servers differ in their codes, and an answer to HEAD has none, so the status decides where there is no code that we
-//! know. A missing bucket is not a missing object: whoever takes it for one rejects every upload.
+//! Servers differ in their codes, so the status decides where there is no code that we know. But not of what is missing:
+//! only the code `NoSuchKey` says so, for whoever believes it ends uploads for good. A missing bucket is not a missing object,
+//! and a bare 404 may be a load balancer's while S3 is away; the SDK makes the code `NotFound` of one.
 
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use longshore_jobs::outside::BucketError;
@@ -28,7 +29,7 @@ where
     move |error| {
         let status = error.raw_response().map(|answer| answer.status().as_u16());
         match (error.code(), status) {
-            (Some("NoSuchKey" | "NotFound"), _) | (None, Some(404)) => BucketError::Missing { key },
+            (Some("NoSuchKey"), _) => BucketError::Missing { key },
             (Some("PreconditionFailed"), _) | (_, Some(304 | 412)) => BucketError::Changed { key },
             (Some(code), _) if is_throttling(code) => BucketError::Throttled { op },
             (_, Some(429 | 503)) => BucketError::Throttled { op },

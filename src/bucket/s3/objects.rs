@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{Delete, EncodingType, Object, ObjectIdentifier};
 use longshore_jobs::model::Timestamp;
@@ -17,18 +18,31 @@ const PAGE: usize = 1000;
 impl S3Bucket {
     pub(super) async fn head_object(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         let answer = self.client.head_object().bucket(&self.name).key(key).send().await;
-        let found = match answer.map_err(during("head", key)) {
-            Err(BucketError::Missing { .. }) => return Ok(None),
-            answer => answer?,
-        };
+        let status = answer.as_ref().err().and_then(SdkError::raw_response).map(|answer| answer.status().as_u16());
+        if status == Some(404) {
+            return self.confirm_missing(key).await.map(|()| None);
+        }
+        let found = answer.map_err(during("head", key))?;
         let etag = found.e_tag.ok_or_else(|| failed("head", "the server told no ETag"))?;
+        let size = found.content_length.ok_or_else(|| failed("head", "the server told no length"))?;
         Ok(Some(ObjectHead {
             key: key.to_owned(),
-            size: found.content_length.unwrap_or(0),
+            size,
             etag: unquoted(&etag),
             content_type: found.content_type,
             modified_at: found.last_modified.map(time).unwrap_or_default(),
         }))
+    }
+
+    /// An answer to HEAD has no body, so nobody can tell whose 404 it is; one to GET says what is missing. Few objects are
+    /// asked for that are not there, so the second request is cheap.
+    async fn confirm_missing(&self, key: &str) -> Result<(), BucketError> {
+        let request = self.client.get_object().bucket(&self.name).key(key).range("bytes=0-0");
+        match request.send().await.map_err(during("head", key)) {
+            Err(BucketError::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(failed("head", "the object was missing, and a moment later it was not")),
+        }
     }
 
     pub(super) async fn list_objects(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
@@ -97,7 +111,8 @@ fn head(object: Object, encoded: bool) -> Result<ObjectHead, BucketError> {
         size: object.size.unwrap_or(0),
         etag: unquoted(&object.e_tag.unwrap_or_default()),
         content_type: None,
-        modified_at: object.last_modified.map(time).unwrap_or_default(),
+        // Whoever sweeps would take an object without a time for a very old one.
+        modified_at: time(object.last_modified.ok_or_else(|| failed("list", "the server told no time of an object"))?),
     })
 }
 

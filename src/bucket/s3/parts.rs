@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::fault::failed;
 use super::read::Version;
 
-/// How many parts all readers together may have asked for and not handed out.
+/// How many parts all readers together may have asked for and not handed out, or all puts gathered and not sent.
 #[derive(Clone)]
 pub(super) struct Budget(Arc<Semaphore>);
 
@@ -28,7 +28,7 @@ impl Budget {
         Self(Arc::new(Semaphore::new(parts.clamp(1, Semaphore::MAX_PERMITS))))
     }
 
-    async fn wait(&self) -> OwnedSemaphorePermit {
+    pub(super) async fn wait(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.0).acquire_owned().await.expect("nobody closes the budget")
     }
 

@@ -2,6 +2,10 @@
 //!
 //! Nothing is seen at the key before the last request, so a stream that fails or is dropped leaves what was there before.
 //! One part is sent while the next one is gathered: memory is two parts, however long the stream.
+//!
+//! All puts share a budget of parts. A part takes its permit when it has outgrown what any connection may hold, so small files
+//! never wait for it, and gives it back when it is sent. Nobody waits for a permit with one in hand that only he can give
+//! back: a part in hand is being sent meanwhile. So the budget cannot lock up.
 
 use std::mem;
 use std::time::Duration;
@@ -18,13 +22,17 @@ use longshore_jobs::model::Digest;
 use longshore_jobs::outside::{BucketError, Chunks, ObjectHead, Stored};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::S3Bucket;
 use super::fault::{during, failed};
 use super::objects::unquoted;
+use super::parts::Budget;
 
 /// A part of 8 MiB over a line of 50 KB/s. Whether anything moves is watched apart.
 const LONGEST: Duration = Duration::from_secs(180);
+/// The share of a part that is gathered without a permit: 256 KiB of 8 MiB.
+const FREE_SHARE: usize = 32;
 /// What S3 itself says of an object without a type differs from server to server; said by us it is the same on all.
 const UNTYPED: &str = "application/octet-stream";
 
@@ -36,7 +44,7 @@ impl S3Bucket {
         bytes: Chunks<'_>,
     ) -> Result<Stored, BucketError> {
         let content_type = content_type.unwrap_or(UNTYPED);
-        let mut source = Source::new(key, bytes, self.part_size);
+        let mut source = Source::new(key, bytes, self);
         let first = source.part().await?;
         let etag = if source.ended {
             self.put_whole(key, content_type, first).await?
@@ -53,9 +61,9 @@ impl S3Bucket {
         Ok(Stored { head, sha256: Digest::finish(source.hasher) })
     }
 
-    async fn put_whole(&self, key: &str, content_type: &str, bytes: Bytes) -> Result<Option<String>, BucketError> {
+    async fn put_whole(&self, key: &str, content_type: &str, part: Part) -> Result<Option<String>, BucketError> {
         let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
-        let request = request.body(ByteStream::from(bytes)).customize().config_override(patient());
+        let request = request.body(ByteStream::from(part.bytes)).customize().config_override(patient());
         Ok(request.send().await.map_err(during("put", key))?.e_tag)
     }
 
@@ -63,7 +71,7 @@ impl S3Bucket {
         &self,
         key: &str,
         content_type: &str,
-        first: Bytes,
+        first: Part,
         source: &mut Source<'_>,
     ) -> Result<Option<String>, BucketError> {
         let mut upload = Upload::begin(self, key, content_type).await?;
@@ -86,6 +94,7 @@ struct Source<'a> {
     key: &'a str,
     chunks: Chunks<'a>,
     part_size: usize,
+    budget: &'a Budget,
     /// Came with the last chunk of a part and belongs to the next.
     over: Bytes,
     hasher: Sha256,
@@ -94,16 +103,21 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(key: &'a str, chunks: Chunks<'a>, part_size: usize) -> Self {
-        Self { key, chunks, part_size, over: Bytes::new(), hasher: Sha256::new(), size: 0, ended: false }
+    fn new(key: &'a str, chunks: Chunks<'a>, bucket: &'a S3Bucket) -> Self {
+        let (part_size, budget) = (bucket.part_size, &bucket.put_budget);
+        Self { key, chunks, part_size, budget, over: Bytes::new(), hasher: Sha256::new(), size: 0, ended: false }
     }
 
     /// The next part, full but for the last one of the stream.
-    async fn part(&mut self) -> Result<Bytes, BucketError> {
-        let mut part = BytesMut::new();
+    async fn part(&mut self) -> Result<Part, BucketError> {
+        let (mut part, mut room) = (BytesMut::new(), None);
         let over = mem::take(&mut self.over);
         self.take(&mut part, over);
         while part.len() < self.part_size {
+            if room.is_none() && part.len() > self.part_size / FREE_SHARE {
+                room = Some(self.budget.wait().await);
+                part.reserve(self.part_size - part.len());
+            }
             match self.chunks.next().await {
                 Some(Ok(chunk)) => {
                     self.hasher.update(&chunk);
@@ -117,13 +131,21 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        Ok(part.freeze())
+        Ok(Part { bytes: part.freeze(), _room: room })
     }
 
     fn take(&mut self, part: &mut BytesMut, mut chunk: Bytes) {
         self.over = chunk.split_off(chunk.len().min(self.part_size - part.len()));
         part.extend_from_slice(&chunk);
     }
+}
+
+/// A part in hand.
+#[derive(Default)]
+struct Part {
+    bytes: Bytes,
+    /// `None` for one that is small enough for every connection to have one, or came in one chunk.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// A multipart upload that is aborted when it is dropped open.
@@ -149,11 +171,11 @@ impl Upload {
         Ok(Self { target: Target { client, bucket, key, id }, open: true })
     }
 
-    async fn send_all(&self, first: Bytes, source: &mut Source<'_>) -> Result<Option<String>, BucketError> {
+    async fn send_all(&self, first: Part, source: &mut Source<'_>) -> Result<Option<String>, BucketError> {
         let (mut sent, mut part) = (Vec::new(), first);
-        while !part.is_empty() {
+        while !part.bytes.is_empty() {
             let sending = self.target.send(sent.len() + 1, part);
-            let gathering = async { if source.ended { Ok(Bytes::new()) } else { source.part().await } };
+            let gathering = async { if source.ended { Ok(Part::default()) } else { source.part().await } };
             let (done, next) = tokio::try_join!(sending, gathering)?;
             sent.push(done);
             part = next;
@@ -176,10 +198,10 @@ impl Drop for Upload {
 }
 
 impl Target {
-    async fn send(&self, number: usize, part: Bytes) -> Result<CompletedPart, BucketError> {
+    async fn send(&self, number: usize, part: Part) -> Result<CompletedPart, BucketError> {
         let number = i32::try_from(number).map_err(|error| failed("put", error))?;
         let request = self.client.upload_part().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
-        let request = request.part_number(number).body(ByteStream::from(part)).customize();
+        let request = request.part_number(number).body(ByteStream::from(part.bytes)).customize();
         let sent = request.config_override(patient()).send().await.map_err(during("put", &self.key))?;
         // What the SDK sent along when it was told to; else `None`.
         let completed = CompletedPart::builder().part_number(number).set_checksum_crc32(sent.checksum_crc32);

@@ -2,6 +2,7 @@
 
 mod judges;
 mod ministack;
+mod missing;
 mod puts;
 mod reads;
 mod server;
@@ -44,7 +45,7 @@ fn credentials() -> Credentials {
 async fn on(server: &Server, parts: usize) -> S3Bucket {
     let endpoint = Some(server.url.clone());
     let options = Options { endpoint, path_style: true, part_size: PART, ..options("b", credentials()) };
-    S3Bucket::open(Options { read_budget: parts * PART, ..options }).await.unwrap()
+    S3Bucket::open(Options { read_budget: parts * PART, put_budget: parts * PART, ..options }).await.unwrap()
 }
 
 fn bytes(length: usize) -> Vec<u8> {

@@ -1,5 +1,9 @@
 //! Puts to a server that counts what stays behind, and copies that only seem to be made.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+
 use super::*;
 
 fn is_part(asked: &Asked) -> bool {
@@ -81,6 +85,43 @@ async fn a_put_that_is_dropped_aborts_its_upload() {
 
     let counts = server.until(|counts| counts.aborted == 1).await;
     assert_eq!((counts.uploads, server.object()), (0, Bytes::from_static(b"before")));
+}
+
+#[tokio::test]
+async fn puts_together_gather_no_more_than_their_budget() {
+    let server = Server::start(Vec::new(), |asked| if is_part(asked) { Act::Never } else { Act::Serve }).await;
+    let bucket = on(&server, 2).await;
+    let gathered = Arc::new(AtomicUsize::new(0));
+    let counted = || {
+        let gathered = Arc::clone(&gathered);
+        let chunks = stream::iter(bytes(5_000).chunks(10).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+        chunks.map(move |chunk| {
+            gathered.fetch_add(chunk.len(), Ordering::Relaxed);
+            Ok(chunk)
+        })
+    };
+
+    tokio::select! {
+        _ = join_all((0..5).map(|_| bucket.put("k", None, counted().boxed()))) => panic!("no part is answered"),
+        _ = server.until(|counts| counts.open == 2) => {}
+    }
+
+    // Two parts, and what each of the five holds without a permit.
+    assert!(gathered.load(Ordering::Relaxed) < 2 * PART + 5 * 2 * PART / 20, "{gathered:?}");
+    assert_eq!(bucket.put_budget.free(), 2, "all are dropped");
+}
+
+#[tokio::test]
+async fn many_puts_come_to_their_end_with_a_budget_of_one_part() {
+    let server = Server::start(Vec::new(), |_| Act::Serve).await;
+    let bucket = on(&server, 1).await;
+
+    let odd = || chunks(bytes(5_500).chunks(70).map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let puts = join_all((0..5).map(|_| bucket.put("k", None, odd())));
+    let stored = tokio::time::timeout(Duration::from_secs(30), puts).await.expect("it does not lock up");
+
+    assert!(stored.into_iter().all(|stored| stored.unwrap().sha256 == Digest::of(&bytes(5_500))));
+    assert_eq!(bucket.put_budget.free(), 1);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub(super) const ETAG: &str = "version-1";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    pub(super) path: String,
     pub(super) query: String,
     /// The first byte of a range.
     pub(super) start: Option<u64>,
@@ -32,6 +33,10 @@ pub(super) struct Asked {
 pub(super) enum Act {
     Serve,
     Refuse(u16, &'static str),
+    /// Answers as somebody does who stands before S3: a page with this status.
+    Intercept(u16),
+    /// Tells of the object with everything but its length.
+    HideLength,
     /// Sends half a body, then drops the connection.
     BreakOff,
     /// Sends half a range as if it were all of it.
@@ -130,7 +135,8 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default().to_owned();
     let if_match = head.headers.get(header::IF_MATCH).map(|tag| tag.to_str().unwrap().to_owned());
-    let asked = Asked { method: head.method.clone(), query, start: start_of(&head.headers), if_match };
+    let path = head.uri.path().to_owned();
+    let asked = Asked { method: head.method.clone(), path, query, start: start_of(&head.headers), if_match };
     let body = to_bytes(body, usize::MAX).await.unwrap();
     inner.asked.lock().unwrap().push(asked.clone());
     let act = (inner.rule.lock().unwrap())(&asked);
@@ -143,6 +149,11 @@ async fn serve(State(inner): State<Arc<Inner>>, request: Request<Body>) -> Respo
     }
     let response = match act {
         Act::Refuse(status, code) => refusal(StatusCode::from_u16(status).unwrap(), code),
+        Act::Intercept(status) => {
+            let page = [(header::CONTENT_TYPE, "text/html")];
+            (StatusCode::from_u16(status).unwrap(), page, "<html><h1>No such route</h1></html>").into_response()
+        }
+        Act::HideLength => (etag(), Body::from_stream(stream::empty::<std::io::Result<Bytes>>())).into_response(),
         Act::Redirect(region) => {
             let at = [("x-amz-bucket-region", region)];
             (StatusCode::MOVED_PERMANENTLY, at).into_response()
