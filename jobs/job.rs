@@ -170,7 +170,9 @@ impl From<BucketError> for JobError {
     fn from(error: BucketError) -> Self {
         match error {
             BucketError::Throttled { .. } => {
-                Self::Snooze { wait: Duration::from_secs(2), why: "the bucket asks for fewer requests" }
+                // Those who were throttled together must not come back together.
+                let wait = Duration::from_millis(rand::random_range(1_000..=3_000));
+                Self::Snooze { wait, why: "the bucket asks for fewer requests" }
             }
             other => Self::Retry(other.into()),
         }
@@ -497,6 +499,19 @@ mod tests {
         let waits: Duration = (1..Noop::ATTEMPTS).map(backoff).sum();
         assert!(waits > Duration::from_secs(5 * 3600), "dead after {waits:?}");
         assert!(waits < Duration::from_secs(11 * 3600), "not yet dead after {waits:?}");
+    }
+
+    #[test]
+    fn those_who_were_throttled_together_come_back_apart() {
+        let waits: std::collections::HashSet<_> = (0..20)
+            .map(|_| match JobError::from(BucketError::Throttled { op: "head" }) {
+                JobError::Snooze { wait, .. } => wait,
+                other => panic!("{other}"),
+            })
+            .collect();
+
+        assert!(waits.len() > 10, "{waits:?}");
+        assert!(waits.iter().all(|wait| (1..=3).contains(&wait.as_secs())), "{waits:?}");
     }
 
     #[test]

@@ -167,13 +167,15 @@ static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(2 * cores)
 });
 
-/// Hashes the version, within a minute and a second more for each megabyte from when its turn has come.
+/// Hashes the version, within a minute and a second more for each megabyte from when its first bytes are there: a bucket may
+/// let a reader wait until others have come to their ends, which says nothing about this one.
 pub(crate) async fn hash_in_time(ctx: &Context, version: &ObjectHead) -> Result<Digest, Hashing> {
     let size = version.size;
     let limit = Duration::from_secs(60 + u64::try_from(size).unwrap_or(0) / 1_000_000);
     let _turn = if size > LARGE { TURNS.acquire().await.ok() } else { None };
+    let body = ctx.bucket.read(version).await?;
     let started = Instant::now();
-    let hashed = tokio::time::timeout(limit, hash(ctx, version)).await;
+    let hashed = tokio::time::timeout(limit, hash(body)).await;
     let (digest, read) = hashed.map_err(|_| ReadError::Slow { size, limit })??;
     if read != size {
         return Err(ReadError::Short { read, size }.into());
@@ -183,8 +185,8 @@ pub(crate) async fn hash_in_time(ctx: &Context, version: &ObjectHead) -> Result<
     Ok(digest)
 }
 
-async fn hash(ctx: &Context, version: &ObjectHead) -> Result<(Digest, i64), Hashing> {
-    match ctx.bucket.read(version).await? {
+async fn hash(body: Body) -> Result<(Digest, i64), Hashing> {
+    match body {
         Body::File(file) => Ok(hash_local(file).await?),
         Body::Stream(chunks) => hash_stream(chunks).await,
     }

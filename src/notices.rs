@@ -9,7 +9,7 @@ mod outage;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -205,13 +205,25 @@ fn arrival(ctx: &Context, event: Event) -> Option<NewJob> {
             return None;
         }
     };
-    let ours = created.bucket == ctx.bucket.address().bucket;
+    let bucket = ctx.bucket.address().bucket;
+    let ours = created.bucket == bucket;
+    if !ours {
+        warn_of_stranger(&created.bucket, &bucket);
+    }
     let Some(upload) = keys::upload_of(&created.key).filter(|_| ours) else {
         count("unknown_key");
         return None;
     };
     let arrival = RecordArrival { upload, via: ArrivedVia::Notice };
     Some(NewJob::of(&arrival, Lane::Interactive, ctx.now()))
+}
+
+/// Told once in a process: either the queue is told of more than our bucket, or it is somebody else's queue that we empty.
+fn warn_of_stranger(theirs: &str, ours: &str) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(theirs, ours, "notices of another bucket are acknowledged and dropped; told once")
+    });
 }
 
 /// What came of a notice that names one of our uploads, `record_arrival` counts.

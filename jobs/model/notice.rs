@@ -4,8 +4,6 @@
 //! that imitate S3 differ in small ways: some encode the `/` of a key, send no sequencer, or leave out the size; all
 //! of that is fine. The local bucket speaks S3's dialect through [`render`], so one parser serves every engine.
 
-use std::cmp::Ordering;
-
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -169,14 +167,6 @@ fn decode_key(encoded: &str) -> Result<String, Malformed> {
     let spaced = encoded.replace('+', " ");
     let key = percent_decode_str(&spaced).decode_utf8().map_err(|_| Malformed::Key(encoded.to_owned()))?;
     Ok(key.into_owned())
-}
-
-/// Orders two sequencers of one key: the shorter is filled with zeros at its right, then they compare as text.
-#[must_use]
-pub fn sequencer_order(a: &str, b: &str) -> Ordering {
-    let length = a.len().max(b.len());
-    let filled = |text: &str| format!("{text:0<length$}").to_ascii_uppercase();
-    filled(a).cmp(&filled(b))
 }
 
 /// The notice that S3 would send of an arrival.
@@ -363,22 +353,6 @@ mod tests {
             assert!(parse(body).is_err(), "{body}");
         }
         assert_eq!(parse(r#"{"Records": []}"#).unwrap(), []);
-    }
-
-    #[test]
-    fn sequencers_of_unequal_length_are_filled_at_the_right() {
-        for (a, b, order) in [
-            ("0055AED6DCD90281E5", "0055AED6DCD90281E5", Ordering::Equal),
-            ("0055AED6DCD90281E5", "0055AED6DCD90281E6", Ordering::Less),
-            ("01", "00FF", Ordering::Greater),
-            ("01", "0100", Ordering::Equal),
-            ("01", "0101", Ordering::Less),
-            ("", "00", Ordering::Equal),
-            ("0a", "0B", Ordering::Less),
-        ] {
-            assert_eq!(sequencer_order(a, b), order, "{a} {b}");
-            assert_eq!(sequencer_order(b, a), order.reverse(), "{b} {a}");
-        }
     }
 
     #[test]

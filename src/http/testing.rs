@@ -152,6 +152,8 @@ pub struct Line {
     pub idle: AtomicBool,
     /// Whether every push fails.
     pub away: AtomicBool,
+    /// Whether no push ever ends.
+    pub silent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -166,6 +168,9 @@ impl Queue for Line {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(QueueError { count: jobs.len(), source: "secret internals of the queue".into() });
+        }
+        if self.silent.load(Ordering::Relaxed) {
+            return std::future::pending().await;
         }
         self.waiting.jobs.lock().unwrap().extend(jobs);
         if !self.idle.load(Ordering::Relaxed) {

@@ -23,6 +23,7 @@ use aws_sdk_sqs::types::{
 };
 use aws_sdk_sqs::{Client, types};
 use longshore_jobs::job::with_causes;
+use tokio::time::Instant;
 use url::Url;
 
 use self::address::Address;
@@ -33,6 +34,8 @@ use super::{Inbox, InboxError, Message};
 const BATCH: usize = 10;
 /// The longest that SQS lets a poll wait.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
+/// How long an empty poll takes at least, whatever the server does.
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
 /// The longest that SQS hides a message.
 const LONGEST_HIDING: Duration = Duration::from_secs(12 * 3600);
 /// How long an answer may take beyond the time that the server was asked to wait.
@@ -61,8 +64,8 @@ pub(crate) struct Options {
 impl Options {
     /// The queue of that URL with everything else as it mostly is.
     pub(crate) fn new(queue_url: impl Into<String>) -> Self {
-        let (wait, visibility) = (LONGEST_POLL, Duration::from_secs(60));
-        Self { queue_url: queue_url.into(), region: None, endpoint: None, wait, visibility, receivers: 8 }
+        let (wait, visibility) = (LONGEST_POLL, Duration::from_secs(120));
+        Self { queue_url: queue_url.into(), region: None, endpoint: None, wait, visibility, receivers: 4 }
     }
 }
 
@@ -190,8 +193,14 @@ impl Inbox for SqsInbox {
             .visibility_timeout(seconds_or_count(self.visibility.as_secs()))
             .customize()
             .config_override(Config::builder().timeout_config(patience));
+        let asked = Instant::now();
         let answer = request.send().await.map_err(|error| failure("receive messages", error))?;
-        Ok(Some(answer.messages.unwrap_or_default().into_iter().filter_map(message).collect()))
+        let messages: Vec<_> = answer.messages.unwrap_or_default().into_iter().filter_map(message).collect();
+        if messages.is_empty() {
+            // No server may make us spin, although some do not know how to wait.
+            tokio::time::sleep_until(asked + SHORTEST_POLL).await;
+        }
+        Ok(Some(messages))
     }
 
     async fn acknowledge(&self, messages: Vec<Message>) -> Result<(), InboxError> {

@@ -1,6 +1,7 @@
 //! Every slug of the contract that is thrown, and bad input that must never be our fault.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt as _;
@@ -339,6 +340,17 @@ async fn a_lost_queue_refuses_a_callback_but_not_an_upload() {
 
     let reply = client.post(&path, Value::Null).await;
     assert_eq!((reply.status.as_u16(), reply.slug()), (503, "unavailable_error"));
+}
+
+#[tokio::test]
+async fn a_silent_queue_keeps_a_client_no_longer_than_the_wait() {
+    let world = World::with(Limits::default(), Settings { wait: Duration::ZERO, ..Settings::default() }).await;
+    let client = world.client().await;
+    world.line.silent.store(true, Ordering::Relaxed);
+
+    let reply = tokio::time::timeout(Duration::from_secs(4), client.post("/api/uploads", json!({"filename": "a.txt"})));
+
+    assert_eq!(reply.await.expect("it is answered").is(202).upload()["status"], "requested");
 }
 
 #[tokio::test]

@@ -8,13 +8,15 @@ use axum::response::Response;
 use http::StatusCode;
 use longshore_jobs::fold_reports::FoldReports;
 use longshore_jobs::issue_policy::IssuePolicy;
-use longshore_jobs::job::{Lane, NewJob};
+use longshore_jobs::job::{Lane, NewJob, with_causes};
 use longshore_jobs::ledger::{LedgerError, blobs, files, uploads};
 use longshore_jobs::model::file::BlobState;
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::policy_life;
 use longshore_jobs::model::{Digest, Status, Upload};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::super::answer::POSTED;
 use super::super::asked::Prefer;
@@ -151,10 +153,21 @@ pub async fn obtain_policy(http: &Http, upload: Upload, prefer: Prefer) -> Resul
     let renewed = if upload.status == Status::Expired { Status::Issued } else { upload.status };
     let upload = Upload { policy: None, status: renewed, ..upload };
     let watch = waiting::watch(&http.ctx.db, upload.clone());
-    let mut longest = prefer.wait(http.settings.wait);
-    if let Err(error) = http.ctx.push(&IssuePolicy { upload: upload.id }).await {
-        tracing::warn!(%error, upload = %upload.id, "an upload is left to be resumed");
-        longest = Duration::ZERO;
+    let (longest, started) = (prefer.wait(http.settings.wait), Instant::now());
+    let pushed = push_within(http, upload.id, longest.max(SHORTEST_PUSH)).await;
+    let left = if pushed { longest.saturating_sub(started.elapsed()) } else { Duration::ZERO };
+    Ok(watch.until(left, Goal::Policy).await?)
+}
+
+/// How long the queue may take to take the job, even where a client does not like to wait at all.
+const SHORTEST_PUSH: Duration = Duration::from_millis(500);
+
+/// Whether the job is on the queue. One that is away or silent must not keep the client: the row stands and is resumed.
+async fn push_within(http: &Http, upload: Uuid, limit: Duration) -> bool {
+    match timeout(limit, http.ctx.push(&IssuePolicy { upload })).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => tracing::warn!(error = with_causes(&error), %upload, "an upload is left to be resumed"),
+        Err(_) => tracing::warn!(%upload, "the queue was silent for {limit:?}; an upload is left to be resumed"),
     }
-    Ok(watch.until(longest, Goal::Policy).await?)
+    false
 }

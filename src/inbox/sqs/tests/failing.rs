@@ -160,7 +160,7 @@ async fn a_poll_asks_for_ten_and_waits_as_long_as_it_may() {
 
     let asked = script.asked.lock().unwrap()[0].1.clone();
     let number = |name: &str| asked[name].as_u64().unwrap();
-    assert_eq!((number("MaxNumberOfMessages"), number("WaitTimeSeconds"), number("VisibilityTimeout")), (10, 20, 60));
+    assert_eq!((number("MaxNumberOfMessages"), number("WaitTimeSeconds"), number("VisibilityTimeout")), (10, 20, 120));
 }
 
 #[tokio::test]
@@ -168,4 +168,15 @@ async fn a_queue_that_does_not_answer_does_not_keep_us_from_opening_it() {
     let (silent, _) = scripted(vec![refusal(403, "AccessDeniedException"); 9]).await;
     silent.look_for_dead_letters().await;
     assert!(matches!(SqsInbox::open(Options::new("notices")).await, Err(InboxError::Address { .. })));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_messages_makes_no_receiver_spin() {
+    let (inbox, script) = scripted(vec![]).await;
+    let (started, before) = (Instant::now(), script.operations().len());
+
+    assert_eq!(inbox.receive().await.unwrap(), Some(Vec::new()));
+
+    assert!(started.elapsed() >= SHORTEST_POLL);
+    assert_eq!(script.operations().len(), before + 1);
 }

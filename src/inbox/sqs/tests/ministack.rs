@@ -112,7 +112,9 @@ fn landed(world: &World, key: &str) -> String {
 #[tokio::test]
 async fn a_message_is_hidden_while_it_is_out_comes_again_and_is_gone_once_it_is_acknowledged() {
     let Some(queues) = Queues::make().await else { return };
-    let inbox = inbox(Options { wait: Duration::from_secs(1), ..queues.options() }).await;
+    // Long enough for a slow machine to look while it is hidden.
+    let hidden_for_a_while = Options { visibility: Duration::from_secs(5), ..queues.options() };
+    let inbox = inbox(Options { wait: Duration::from_secs(1), ..hidden_for_a_while }).await;
     queues.send("body").await;
 
     let first = receive(&inbox, 1).await;
