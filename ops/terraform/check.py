@@ -18,12 +18,11 @@ RIGHTS = {
         ("s3:GetObject", "blobs"),
         ("s3:ListBucket", "bucket"),
         *((f"sqs:{action}", "notices") for action in ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")),
-        *((f"sqs:{action}", "notices") for action in ("GetQueueAttributes", "GetQueueUrl")),
+        ("sqs:GetQueueAttributes", "notices"),
     },
     "worker": {
         *((f"s3:{action}Object", "staging") for action in ("Get", "Delete")),
         *((f"s3:{action}Object", "blobs") for action in ("Get", "Put", "Delete")),
-        ("s3:AbortMultipartUpload", "blobs"),
         ("s3:ListBucket", "bucket"),
     },
     "sweeper": {*((f"s3:{action}Object", "staging") for action in ("Get", "Delete")), ("s3:ListBucket", "bucket")},

@@ -63,7 +63,6 @@ data "aws_iam_policy_document" "intake" {
       "sqs:DeleteMessage",
       "sqs:ChangeMessageVisibility",
       "sqs:GetQueueAttributes",
-      "sqs:GetQueueUrl",
     ]
     resources = [aws_sqs_queue.notices.arn]
   }
@@ -79,7 +78,7 @@ data "aws_iam_policy_document" "worker" {
 
   statement {
     sid       = "KeepBlobs"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
     resources = [local.blobs]
   }
 

@@ -85,8 +85,12 @@ impl Schema {
     }
 }
 
-/// A folder beside the data, so that its disk is the one that is measured. Removed when dropped.
+/// A folder beside the data, so that its disk is the one that is measured; a temporary one where no data are kept on this
+/// machine. Removed when dropped.
 pub(super) fn bench_folder(config: &Config) -> std::io::Result<TempDir> {
+    if !config.is_local() {
+        return tempfile::Builder::new().prefix("longshore-bench-").tempdir();
+    }
     crate::folder::make(&config.data_dir)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(&config.data_dir)
 }

@@ -27,7 +27,7 @@ pub(super) struct IngestArgs {
     /// Files and folders; links are not followed.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The server to talk to; default: the one that runs on the data folder, else one for this run alone.
+    /// The server to talk to; default: the one that runs on the data folder, else one for this run alone, where the ledger is a file.
     #[arg(long, env = "LONGSHORE_SERVER", value_name = "URL")]
     server: Option<Url>,
     /// The token to come in with.
@@ -132,6 +132,11 @@ async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServe
             let db = open_ledger(config).await?;
             let closing = db.clone();
             Ok(OwnServer { url, db, end: Box::pin(async move { closing.close().await }) })
+        }
+        // A ledger on a server has its fleet, of which this run would become a part.
+        None if config.database.file().is_none() => {
+            Err(Failure::usage(format!("the ledger {} is a fleet's: ingest needs one of its servers", config.database))
+                .hint("--server URL --token T, or LONGSHORE_SERVER and LONGSHORE_TOKEN"))
         }
         None => bring_up(config.clone()).await,
     }

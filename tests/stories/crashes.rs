@@ -68,7 +68,7 @@ async fn kill_9_in_the_middle_of_many_files_loses_and_doubles_nothing(engines: E
     }
 
     let server = place.up();
-    let summary = summary_in(&server.place().print(&["ingest", &folder, "--json"]));
+    let summary = summary_in(&server.ingest(&folder));
 
     assert_eq!((&summary["files"], &summary["failures"]), (&json!(files), &json!([])), "{summary}");
     let report = server.report_of(files).await;
@@ -117,7 +117,7 @@ async fn a_shutdown_in_the_middle_is_in_good_order_and_nothing_is_lost(engines: 
     ingest.wait().unwrap();
 
     let server = place.up();
-    let summary = summary_in(&server.place().print(&["ingest", &folder, "--json"]));
+    let summary = summary_in(&server.ingest(&folder));
     assert_eq!((&summary["files"], &summary["failures"]), (&json!(200), &json!([])), "{summary}");
     server.report_of(200).await;
 }

@@ -27,6 +27,8 @@ use processes::Fleet;
 const SEED: u64 = 20_261_122;
 /// How many uploads are under way at once.
 const AT_ONCE: usize = 96;
+/// Over how long the uploads are begun at least.
+const SHORTEST: Duration = Duration::from_secs(12);
 /// How long any of them may take to its end, with all that falls meanwhile.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -44,15 +46,18 @@ async fn every_upload_of_a_fleet_under_fire_has_its_one_right_end() {
     let plans = Arc::new(plans(length()));
     let fleet = Arc::new(Fleet::start().await);
     let mischief = Mischief::start(fleet.cloud(), SEED);
-    let under_way = Arc::new(AtomicUsize::new(0));
-    let fire = tokio::spawn(processes::fire(Arc::clone(&fleet), Arc::clone(&under_way), plans.len(), SEED));
+    let start = tokio::time::Instant::now();
+    let finished = Arc::new(AtomicUsize::new(0));
+    let fire = tokio::spawn(processes::fire(Arc::clone(&fleet), Arc::clone(&finished), plans.len(), SEED));
 
     let ids: Vec<String> = stream::iter(0..plans.len())
         .map(|number| {
-            let (fleet, plans, under_way) = (Arc::clone(&fleet), Arc::clone(&plans), Arc::clone(&under_way));
+            let (fleet, plans, finished) = (Arc::clone(&fleet), Arc::clone(&plans), Arc::clone(&finished));
             async move {
-                under_way.fetch_add(1, Ordering::Relaxed);
-                carry_out(&fleet, number, &plans[number]).await
+                tokio::time::sleep_until(start + pace(plans.len()) * u32::try_from(number).unwrap()).await;
+                let id = carry_out(&fleet, number, &plans[number]).await;
+                finished.fetch_add(1, Ordering::Relaxed);
+                id
             }
         })
         .buffered(AT_ONCE)
@@ -60,18 +65,26 @@ async fn every_upload_of_a_fleet_under_fire_has_its_one_right_end() {
         .await;
     let sent = started.elapsed();
     let fallen = fire.await.unwrap();
+    fallen.check(plans.len());
 
     for (plan, id) in plans.iter().zip(&ids) {
         check_end(&fleet, plan, id).await;
     }
     check_books(&fleet, &plans).await;
     fleet.staging_is_empty().await;
+    let astray = mischief.end().await;
+    assert!(astray.dropped > 0, "no notice was lost: {astray}");
     eprintln!(
         "fleet: {} uploads, sent in {sent:.1?}, all at their ends after {:.1?}; {fallen}; {}",
         plans.len(),
         started.elapsed(),
-        mischief.end().await
+        astray
     );
+}
+
+/// The time from one upload's start to the next: short runs are spread out, so that all falls find uploads on their way.
+fn pace(uploads: usize) -> Duration {
+    SHORTEST / u32::try_from(uploads.max(1)).unwrap()
 }
 
 /// What is to happen to an upload.

@@ -10,7 +10,7 @@ use crate::server::{Place, TOKEN};
 
 on_each_engine! {
     a_folder_goes_in_and_a_second_run_sends_nothing,
-    without_a_server_one_is_brought_up_for_the_run,
+    without_a_server_one_is_brought_up_for_the_run_unless_the_ledger_is_a_fleets,
 }
 
 /// A folder of small files, some of them alike. Returns it and the bytes of all files together.
@@ -40,21 +40,33 @@ async fn a_folder_goes_in_and_a_second_run_sends_nothing(engines: Engines) {
     let (folder, bytes) = folder_of(server.place(), 60);
     let folder = folder.to_str().unwrap();
 
-    let first = summary_in(&server.place().print(&["ingest", folder, "--json"]));
+    // On a data folder the server is found.
+    let ingest = || {
+        if engines.are_remote() { server.ingest(folder) } else { server.place().print(&["ingest", folder, "--json"]) }
+    };
+
+    let first = summary_in(&ingest());
     assert_eq!((&first["files"], &first["bytes"]), (&Value::from(60), &Value::from(bytes)), "{first}");
     assert_eq!(first["failures"], serde_json::json!([]), "{first}");
-    let second = summary_in(&server.place().print(&["ingest", folder, "--json"]));
+    let second = summary_in(&ingest());
     assert_eq!((&second["uploaded"], &second["alreadyThere"]), (&Value::from(0), &Value::from(60)), "{second}");
 
     let report = server.report_of(60).await;
     assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&Value::from(bytes), &Value::from(54)));
 }
 
-async fn without_a_server_one_is_brought_up_for_the_run(engines: Engines) {
+async fn without_a_server_one_is_brought_up_for_the_run_unless_the_ledger_is_a_fleets(engines: Engines) {
     let place = engines.place(&[]).await;
     let (folder, _) = folder_of(&place, 20);
     let folder = folder.to_str().unwrap();
 
+    if engines.are_remote() {
+        let refused = place.run(&["ingest", folder]);
+        assert_eq!(refused.status.code(), Some(2));
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains("--server URL --token T"), "{told}");
+        return;
+    }
     let text = place.print(&["ingest", folder]);
     assert!(text.contains("20 of 20 files done"), "{text}");
     let again = summary_in(&place.print(&["ingest", folder, "--json"]));

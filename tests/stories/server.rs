@@ -66,6 +66,8 @@ impl Place {
             .env("LONGSHORE_BOOTSTRAP_TOKEN", TOKEN)
             .env("LONGSHORE_LISTEN", "127.0.0.1:0")
             .env("LONGSHORE_LOG__FILTER", "warn")
+            // A slow machine may sign a policy later than a client of an idle one should have to wait.
+            .env("LONGSHORE_INTAKE__WAIT", "20s")
             .envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -204,6 +206,11 @@ impl Server {
         let (status, answer) = read(request.send().await.unwrap()).await;
         assert_eq!(status, 200, "{answer}");
         answer["uploads"][0].clone()
+    }
+
+    /// What `ingest --json` of a folder into this server prints.
+    pub fn ingest(&self, folder: &str) -> String {
+        self.place.print(&["ingest", folder, "--json", "--server", &self.url, "--token", TOKEN])
     }
 
     /// A file all the way through.

@@ -32,7 +32,7 @@ pub struct Mischief {
 #[derive(Debug, Default)]
 pub struct Told {
     received: usize,
-    dropped: usize,
+    pub dropped: usize,
     doubled: usize,
 }
 

@@ -34,6 +34,7 @@ const IMPATIENT: &[(&str, &str)] = &[
     ("LONGSHORE_LIMITS__FIRST_POLL", "2s"),
     ("LONGSHORE_LIMITS__RESUME_AFTER", "2s"),
     ("LONGSHORE_LIMITS__SWEEP_MIN_AGE", "20s"),
+    ("LONGSHORE_INTAKE__WAIT", "2s"),
     ("LONGSHORE_POSTGRES__CONNECTIONS", "12"),
     ("LONGSHORE_LOG__FILTER", "error"),
 ];
@@ -168,18 +169,19 @@ impl Fleet {
 #[derive(Debug, Default)]
 pub struct Fallen {
     workers: usize,
-    servers: Vec<String>,
+    /// What, and how many clients had done their part by then.
+    servers: Vec<(&'static str, usize)>,
 }
 
-/// Kills a worker every two seconds, and lets each server fall once, until all uploads are on their way.
-pub async fn fire(fleet: Arc<Fleet>, under_way: Arc<AtomicUsize>, all: usize, seed: u64) -> Fallen {
+/// Kills a worker every two seconds, and lets each server fall once, until all clients have done their part.
+pub async fn fire(fleet: Arc<Fleet>, finished: Arc<AtomicUsize>, all: usize, seed: u64) -> Fallen {
     let (mut random, mut fallen) = (StdRng::seed_from_u64(seed), Fallen::default());
     let mut falls = ["redis restarted", "redis flushed", "postgres restarted"].into_iter().enumerate().peekable();
     loop {
-        let started = under_way.load(Ordering::Relaxed);
+        let finished = finished.load(Ordering::Relaxed);
         // At a quarter, a half and three quarters of the way.
-        while let Some((_, what)) = falls.next_if(|(place, _)| started * 4 >= all * (place + 1)) {
-            let (fleet, then) = (Arc::clone(&fleet), format!("{what} at {started}"));
+        while let Some((_, what)) = falls.next_if(|(place, _)| finished * 4 >= all * (place + 1)) {
+            let fleet = Arc::clone(&fleet);
             tokio::task::spawn_blocking(move || match what {
                 "redis restarted" => fleet.servers.restart("redis"),
                 "redis flushed" => fleet.flush_redis(),
@@ -187,9 +189,9 @@ pub async fn fire(fleet: Arc<Fleet>, under_way: Arc<AtomicUsize>, all: usize, se
             })
             .await
             .unwrap();
-            fallen.servers.push(then);
+            fallen.servers.push((what, finished));
         }
-        if started >= all {
+        if finished >= all {
             return fallen;
         }
         fleet.kill_worker(random.random_range(0..WORKERS)).await;
@@ -198,8 +200,18 @@ pub async fn fire(fleet: Arc<Fleet>, under_way: Arc<AtomicUsize>, all: usize, se
     }
 }
 
+impl Fallen {
+    /// There was a fire at all, while some of so many clients were at work.
+    pub fn check(&self, all: usize) {
+        assert!(self.workers >= 3, "too few workers fell: {self}");
+        let amidst = self.servers.iter().filter(|(_, finished)| *finished < all).count();
+        assert_eq!(amidst, 3, "not every server fell while there was work: {self}");
+    }
+}
+
 impl fmt::Display for Fallen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} workers killed, {}", self.workers, self.servers.join(", "))
+        write!(f, "{} workers killed", self.workers)?;
+        self.servers.iter().try_for_each(|(what, finished)| write!(f, ", {what} at {finished}"))
     }
 }
