@@ -165,6 +165,10 @@ impl Engine for RedisQueue {
         rescue::reclaim(self, Idle::ANY).await.map_err(failed("void leases"))
     }
 
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.0.link.ask::<()>(&redis::cmd("PING")).await.map_err(failed("ping"))
+    }
+
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {
         depths::next_due(self, pool).await.map_err(failed("look ahead"))
     }

@@ -137,6 +137,10 @@ impl Engine for SqlQueue {
         rescue::reclaim(self, Timestamp::from_millis(i64::MAX)).await.map_err(failed("void leases"))
     }
 
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.db.ping().await.map_err(failed("ping"))
+    }
+
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {
         depths::next_due(self, pool).await.map_err(failed("look ahead"))
     }
