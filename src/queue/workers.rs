@@ -254,3 +254,22 @@ async fn record_start(shared: &Shared, holds: &Holds, job: &Claimed) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_heart_that_stands_still_is_felt() {
+        const MOMENT: Duration = Duration::from_millis(1);
+        let (monitor, last_beat) = (tokio::spawn(std::future::pending::<()>()), LastBeat::now());
+        let pulse = |patience| Pulse { staffs: [(monitor.abort_handle(), last_beat.clone())].into(), patience };
+
+        while last_beat.age() <= MOMENT {
+            tokio::task::yield_now().await;
+        }
+
+        assert!(!pulse(MOMENT).is_healthy());
+        assert!(pulse(LEASE).is_healthy());
+    }
+}
