@@ -6,6 +6,7 @@ mod start_error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_jobs::job::{Context, Pool};
 use longshore_jobs::ledger::dead_letters;
@@ -13,7 +14,9 @@ use longshore_jobs::outside::{Clock, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::engines::{Notices, Store, as_queue, take_over};
 use self::patience::patiently;
@@ -29,6 +32,9 @@ use crate::{metrics, notices};
 
 pub(crate) use self::engines::{open_ledger, open_queue};
 pub(crate) use self::start_error::StartError;
+
+/// What a door may take beyond the time that requests have.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// Which parts a process runs.
 #[derive(Clone, Debug)]
@@ -126,12 +132,14 @@ impl App {
     }
 
     /// Serves until `stop`, then ends in good order: no new requests and ticks, then the notices that are left, then the jobs,
-    /// then the ledger. A door that ends before its time ends all of it.
+    /// then the ledger. Each gets the time that the shutdown may take, for ledger and bucket may be silent. A door that ends
+    /// before its time ends all of it.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> std::io::Result<()> {
+        let limit = self.config.shutdown_limit;
         let workers = self.start_workers().await;
         let mut doors = self.open_doors(workers.pulse(), &stop);
         let deaf = CancellationToken::new();
-        let notices = tokio::spawn(receive(self.ctx.clone(), self.notices, deaf.clone()));
+        let notices = AbortOnDropHandle::new(tokio::spawn(receive(self.ctx.clone(), self.notices, deaf.clone())));
         let ended_early = tokio::select! {
             // First: at a stop the doors end too.
             biased;
@@ -142,14 +150,13 @@ impl App {
             }
         };
         stop.cancel();
-        while let Some(ended) = doors.join_next().await {
-            finish(ended);
-        }
+        // A door for requests cuts them off at the limit by itself.
+        ends_within(limit + LAST_STEPS, "the doors", close(doors)).await;
         deaf.cancel();
-        finish(notices.await);
-        workers.shutdown(self.config.shutdown_limit).await;
-        self.store.close().await;
-        self.ctx.db.close().await;
+        ends_within(limit, "the notices", async { finish(notices.await) }).await;
+        workers.shutdown(limit).await;
+        ends_within(limit, "the bucket", self.store.close()).await;
+        ends_within(limit, "the ledger", self.ctx.db.close()).await;
         tracing::info!("stopped");
         if ended_early { Err(std::io::Error::other("a part of the service ended by itself")) } else { Ok(()) }
     }
@@ -233,7 +240,7 @@ fn queue_check(engine: &Arc<dyn Engine>) -> Check {
 fn workers_check(pulse: Pulse) -> Check {
     Check::helpful("workers", move || {
         let healthy = pulse.is_healthy();
-        async move { if healthy { Ok(()) } else { Err("a pool has lost its worker".into()) } }
+        async move { if healthy { Ok(()) } else { Err("a pool has lost its worker, or the worker its leases".into()) } }
     })
 }
 
@@ -264,6 +271,19 @@ async fn receive(ctx: Context, from: Notices, stop: CancellationToken) {
         Notices::Queue(inbox) => notices::receive(ctx, inbox, stop).await,
         Notices::Unwanted(inbox) => notices::discard(inbox, stop).await,
         Notices::Elsewhere => {}
+    }
+}
+
+async fn close(mut doors: JoinSet<()>) {
+    while let Some(ended) = doors.join_next().await {
+        finish(ended);
+    }
+}
+
+/// Waits for the end of a part, but not longer than it may take: then it is dropped.
+async fn ends_within(limit: Duration, part: &str, end: impl Future<Output = ()>) {
+    if timeout(limit, end).await.is_err() {
+        tracing::warn!(part, ?limit, "not ended in time, and given up");
     }
 }
 

@@ -65,19 +65,19 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (RebuildReports::KIND, |now| NewJob::of(&RebuildReports { org: None }, Lane::Bulk, now)),
 ];
 
-/// Ticks until it is stopped.
+/// Ticks until it is stopped, and then waits for nobody: the ledger may be silent.
 pub async fn run(ctx: Context, schedules: Vec<Schedule>, stop: CancellationToken) {
-    loop {
-        for schedule in &schedules {
-            if let Err(error) = tick(&ctx, schedule).await {
-                tracing::warn!(schedule = schedule.kind, error = with_causes(&error), "a tick is late");
+    let ticking = async {
+        loop {
+            for schedule in &schedules {
+                if let Err(error) = tick(&ctx, schedule).await {
+                    tracing::warn!(schedule = schedule.kind, error = with_causes(&error), "a tick is late");
+                }
             }
+            tokio::time::sleep(LOOK).await;
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
+    };
+    stop.run_until_cancelled(ticking).await;
 }
 
 /// Pushes the job if it is due and nobody else has. A crash between claim and push loses this tick; the next one does its work.
@@ -89,13 +89,26 @@ async fn tick(ctx: &Context, schedule: &Schedule) -> Result<bool, JobError> {
     if !schedules::claim_tick(&ctx.db, schedule.kind, last, tick).await? {
         return Ok(false);
     }
-    ctx.queue.push(vec![(schedule.make)(tick)]).await?;
+    if let Err(error) = ctx.queue.push(vec![(schedule.make)(tick)]).await {
+        give_back(ctx, schedule, last, tick).await;
+        return Err(error.into());
+    }
     Ok(true)
+}
+
+/// Makes a tick due again, unless somebody has ticked since. A schedule that had never ticked has done so ages ago then.
+async fn give_back(ctx: &Context, schedule: &Schedule, last: Option<Timestamp>, tick: Timestamp) {
+    let last = last.unwrap_or(Timestamp::from_millis(0));
+    if let Err(error) = schedules::claim_tick(&ctx.db, schedule.kind, Some(tick), last).await {
+        tracing::warn!(schedule = schedule.kind, error = with_causes(&error), "a tick is lost");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use longshore_jobs::testkit::World;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -147,6 +160,50 @@ mod tests {
 
         world.clock.advance(MINUTE / 2);
         assert!(tick(&world.ctx, &schedule).await.unwrap(), "the next minute has its own");
+    }
+
+    #[tokio::test]
+    async fn a_tick_whose_push_fails_is_made_up_for() {
+        let (world, schedule) = (World::new().await, every_minute());
+
+        // The first tick of all, and one behind another.
+        for _ in 0..2 {
+            world.queue.refuse(1);
+            assert!(tick(&world.ctx, &schedule).await.is_err());
+            assert!(tick(&world.ctx, &schedule).await.unwrap());
+            assert!(!tick(&world.ctx, &schedule).await.unwrap());
+            world.clock.advance(MINUTE);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_a_ledger_that_is_silent() {
+        let world = World::new().await;
+        let (begun, begins) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let busy = world.ctx.db.write_one(move |_| {
+            Box::pin(async move {
+                begun.send(()).unwrap();
+                ended.await.unwrap();
+                Ok(())
+            })
+        });
+        let stopped = async {
+            begins.await.unwrap();
+            let stop = CancellationToken::new();
+            let mut running = std::pin::pin!(run(world.ctx.clone(), vec![every_minute()], stop.clone()));
+            // It wants to write down its first tick.
+            assert!(timeout(LOOK, &mut running).await.is_err());
+            stop.cancel();
+            let stopped = timeout(MINUTE / 6, running).await;
+            end.send(()).unwrap();
+            stopped
+        };
+
+        let (written, stopped) = tokio::join!(busy, stopped);
+
+        written.unwrap();
+        stopped.expect("it waits for the ledger");
     }
 
     #[tokio::test]

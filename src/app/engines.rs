@@ -58,7 +58,7 @@ pub(crate) async fn open_queue(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let (db, clock) = (db.clone(), Arc::clone(clock));
     match &config.queue {
-        QueueEngine::Database => Ok(Arc::new(SqlQueue::new(db, clock))),
+        QueueEngine::Database => Ok(Arc::new(SqlQueue::shared(db, clock).await?)),
         QueueEngine::Redis(url) => {
             let prefix = config.redis_prefix.clone();
             let options = redis::Options { url: url.reveal().to_owned(), prefix, pools: pools.to_vec() };

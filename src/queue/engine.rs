@@ -36,7 +36,8 @@ pub trait Engine: Queue {
     /// Makes the leases last [`LEASE`] from now. Returns those that still hold.
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Lease>, EngineError>;
 
-    /// Stores what came of the jobs, all or none. A stale lease does nothing.
+    /// Stores what came of the jobs. A stale lease does nothing. After an error some of it may be stored; to store all of it
+    /// again does no harm.
     async fn settle(&self, settled: &[(Lease, Verdict)]) -> Result<(), EngineError>;
 
     /// Puts jobs back as if they had never been claimed: no attempt, loss or crash is counted.
@@ -50,6 +51,9 @@ pub trait Engine: Queue {
 
     /// When the next waiting job of the pool is due, perhaps in the past; `None` when none waits.
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError>;
+
+    /// Returns when the engine answers.
+    async fn ping(&self) -> Result<(), EngineError>;
 
     /// How much waits and runs, for each pool and lane that has any.
     async fn depths(&self) -> Result<Vec<Depth>, EngineError>;
@@ -76,7 +80,7 @@ pub struct Claim {
 pub struct Lease {
     /// The engine's own number: a row id, or both halves of a stream id.
     pub id: u128,
-    /// Random per claim, never negative.
+    /// What tells this lease from an earlier one of the same id, where an engine lends one out twice. Never negative.
     pub token: i64,
     /// Where the job belongs.
     pub pool: Pool,

@@ -31,7 +31,6 @@ mod holds;
 pub mod nowhere;
 pub mod pace;
 pub mod pauses;
-#[cfg_attr(not(test), expect(dead_code, reason = "the configuration does not offer it yet"))]
 pub mod redis;
 pub mod sql;
 pub mod workers;

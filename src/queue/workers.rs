@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apalis::prelude::{BoxDynError, Monitor, WorkerBuilder};
+use futures_util::future::join_all;
 use longshore_jobs::job::{self, Context, Pool};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
@@ -15,15 +16,15 @@ use uuid::Uuid;
 
 use super::acks::Acker;
 use super::backend::Source;
-use super::beats::{self, Heart};
-use super::engine::{Claimed, Engine};
+use super::beats::{Calm, Heart, LastBeat, Rescuer};
+use super::engine::{Claimed, Engine, LEASE};
 use super::fetch::Fetcher;
 use super::holds::{Held, Holds, Outcome};
 use super::pace::Pace;
 use super::pauses::Pauses;
 
 /// How long the last outcomes may take to be stored once the time for finishing jobs is over.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A job that has crashed this many workers runs alone among its like in the pool, so that the next crash blames one job.
 /// Not before: one kill of the process blames all that ran, and they should not have to wait for each other after it.
 const ALONE_FROM: u32 = 3;
@@ -35,15 +36,19 @@ pub struct Workers {
     _upkeep: Vec<AbortOnDropHandle<()>>,
 }
 
-/// Whether every pool still has its worker, to be felt from elsewhere.
+/// Whether every pool still has its worker and the worker its leases, to be felt from elsewhere.
 #[derive(Clone)]
-pub struct Pulse(Arc<[AbortHandle]>);
+pub struct Pulse {
+    staffs: Arc<[(AbortHandle, LastBeat)]>,
+    /// How long a heart may stand still.
+    patience: Duration,
+}
 
 impl Pulse {
     /// Whether it has.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.0.iter().all(|monitor| !monitor.is_finished())
+        self.staffs.iter().all(|(monitor, heart)| !monitor.is_finished() && heart.age() <= self.patience)
     }
 }
 
@@ -52,6 +57,7 @@ struct Staff {
     pool: Pool,
     monitor: AbortOnDropHandle<()>,
     holds: Arc<Holds>,
+    last_beat: LastBeat,
     _served_by: [AbortOnDropHandle<()>; 2],
 }
 
@@ -62,6 +68,7 @@ struct Shared {
     engine: Arc<dyn Engine>,
     pauses: Pauses,
     pace: Pace,
+    calm: Calm,
     /// Set first: nothing more is claimed.
     stopping: CancellationToken,
     /// Set last: what still runs is dropped and handed back.
@@ -99,14 +106,18 @@ impl Workers {
             engine: Arc::clone(&engine),
             pauses: pauses.clone(),
             pace,
+            calm: Calm::default(),
             stopping: CancellationToken::new(),
             overdue: CancellationToken::new(),
             alone: Pool::ALL.iter().map(|_| Mutex::default()).collect(),
         };
-        let staffs = pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
+        let staffs: Vec<Staff> =
+            pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
+        let hearts = staffs.iter().map(|staff| staff.last_beat.clone()).collect();
+        let rescuer = Rescuer::new(engine, Arc::clone(&shared.ctx.clock), shared.calm.clone(), hearts);
         let upkeep = vec![
             AbortOnDropHandle::new(tokio::spawn(pauses.clone().follow(pace.poll))),
-            AbortOnDropHandle::new(tokio::spawn(beats::rescue(engine, pace.beat))),
+            AbortOnDropHandle::new(tokio::spawn(rescuer.run(pace.beat))),
         ];
         Self { staffs, shared, _upkeep: upkeep }
     }
@@ -117,10 +128,12 @@ impl Workers {
         &self.shared.pauses
     }
 
-    /// Whether every pool still has its worker.
+    /// Whether every pool still has its worker, and the worker its leases.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
-        Pulse(self.staffs.iter().map(|staff| staff.monitor.abort_handle()).collect())
+        let staffs = self.staffs.iter().map(|staff| (staff.monitor.abort_handle(), staff.last_beat.clone())).collect();
+        // By then a lease has run out, unless the beats are made to be further apart.
+        Pulse { staffs, patience: LEASE.max(3 * self.shared.pace.beat) }
     }
 
     /// How many jobs run now.
@@ -130,7 +143,7 @@ impl Workers {
     }
 
     /// Claims no more, lets the jobs that run finish within the limit, and hands back the rest. Returns when all of it is
-    /// stored, or a few seconds behind the limit.
+    /// stored, or a few seconds behind the limit, however many pools there are.
     pub async fn shutdown(self, limit: Duration) {
         tracing::info!(jobs = self.running(), ?limit, "finishing what runs");
         self.shared.stopping.cancel();
@@ -139,16 +152,21 @@ impl Workers {
             sleep(limit).await;
             overdue.cancel();
         }));
-        for staff in self.staffs {
-            staff.end().await;
-        }
+        join_all(self.staffs.into_iter().map(Staff::end)).await;
     }
 }
 
 impl Staff {
     fn start(shared: &Shared, pool: Pool, slots: usize) -> Self {
         let (holds, told) = Holds::new(pool, slots);
-        let heart = Heart { pool, engine: Arc::clone(&shared.engine), holds: Arc::clone(&holds) };
+        let last_beat = LastBeat::now();
+        let heart = Heart {
+            pool,
+            engine: Arc::clone(&shared.engine),
+            holds: Arc::clone(&holds),
+            calm: shared.calm.clone(),
+            last_beat: last_beat.clone(),
+        };
         let acker = Acker {
             engine: Arc::clone(&shared.engine),
             holds: Arc::clone(&holds),
@@ -160,7 +178,7 @@ impl Staff {
             AbortOnDropHandle::new(tokio::spawn(acker.run(told))),
         ];
         let monitor = AbortOnDropHandle::new(tokio::spawn(watch_over(shared.clone(), pool, Arc::clone(&holds))));
-        Self { pool, monitor, holds, _served_by: served_by }
+        Self { pool, monitor, holds, last_beat, _served_by: served_by }
     }
 
     async fn end(self) {
@@ -234,5 +252,24 @@ async fn record_start(shared: &Shared, holds: &Holds, job: &Claimed) -> bool {
             tracing::warn!(error = job::with_causes(&error), "a job that may crash is not started unrecorded");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_heart_that_stands_still_is_felt() {
+        const MOMENT: Duration = Duration::from_millis(1);
+        let (monitor, last_beat) = (tokio::spawn(std::future::pending::<()>()), LastBeat::now());
+        let pulse = |patience| Pulse { staffs: [(monitor.abort_handle(), last_beat.clone())].into(), patience };
+
+        while last_beat.age() <= MOMENT {
+            tokio::task::yield_now().await;
+        }
+
+        assert!(!pulse(MOMENT).is_healthy());
+        assert!(pulse(LEASE).is_healthy());
     }
 }

@@ -1,6 +1,6 @@
 //! An engine whose connection comes and goes, and that counts what is asked of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -11,13 +11,27 @@ use longshore_jobs::outside::{Queue, QueueError};
 use super::*;
 use crate::queue::engine::{EngineError, Lease, Wakes};
 
+/// What can be refused and counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    Claim,
+    Mark,
+    Renew,
+    Settle,
+    HandBack,
+    Reclaim,
+    Look,
+    Ping,
+}
+
 pub(super) struct Flaky {
     engine: Arc<dyn Engine>,
     away: AtomicBool,
-    refused_outcomes: AtomicBool,
+    forbidden: Mutex<HashSet<Op>>,
+    answered: Mutex<HashMap<Op, usize>>,
+    refused: Mutex<HashMap<Op, usize>>,
     asked: Mutex<HashMap<Pool, usize>>,
     claimed: AtomicUsize,
-    renewals: AtomicUsize,
 }
 
 impl Flaky {
@@ -25,10 +39,11 @@ impl Flaky {
         Arc::new(Self {
             engine,
             away: AtomicBool::default(),
-            refused_outcomes: AtomicBool::default(),
+            forbidden: Mutex::default(),
+            answered: Mutex::default(),
+            refused: Mutex::default(),
             asked: Mutex::default(),
             claimed: AtomicUsize::default(),
-            renewals: AtomicUsize::default(),
         })
     }
 
@@ -36,8 +51,19 @@ impl Flaky {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    pub(super) fn has_refused_outcomes(&self) -> bool {
-        self.refused_outcomes.load(Ordering::SeqCst)
+    /// From now on it fails whatever else goes well.
+    pub(super) fn forbid(&self, op: Op) {
+        self.forbidden.lock().unwrap().insert(op);
+    }
+
+    /// How often it went well.
+    pub(super) fn answered(&self, op: Op) -> usize {
+        self.answered.lock().unwrap().get(&op).copied().unwrap_or(0)
+    }
+
+    /// How often it failed, because the engine was away or it was forbidden.
+    pub(super) fn refused(&self, op: Op) -> usize {
+        self.refused.lock().unwrap().get(&op).copied().unwrap_or(0)
     }
 
     /// How often jobs of the pool were asked for, or when the next one is due.
@@ -50,20 +76,23 @@ impl Flaky {
         self.claimed.load(Ordering::SeqCst)
     }
 
-    /// How often leases were renewed.
-    pub(super) fn renewals(&self) -> usize {
-        self.renewals.load(Ordering::SeqCst)
-    }
-
     fn note(&self, pool: Pool) {
         *self.asked.lock().unwrap().entry(pool).or_default() += 1;
     }
 
-    fn reach(&self) -> Result<&dyn Engine, EngineError> {
-        if self.away.load(Ordering::SeqCst) {
+    /// The future does nothing until it is polled.
+    async fn pass<T>(
+        &self,
+        op: Op,
+        asking: impl Future<Output = Result<T, EngineError>> + Send,
+    ) -> Result<T, EngineError> {
+        if self.away.load(Ordering::SeqCst) || self.forbidden.lock().unwrap().contains(&op) {
+            *self.refused.lock().unwrap().entry(op).or_default() += 1;
             return Err(EngineError { op: "reach", source: "it is away".into() });
         }
-        Ok(&*self.engine)
+        let answer = asking.await?;
+        *self.answered.lock().unwrap().entry(op).or_default() += 1;
+        Ok(answer)
     }
 }
 
@@ -78,45 +107,46 @@ impl Queue for Flaky {
 impl Engine for Flaky {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>, EngineError> {
         self.note(claim.pool);
-        let claimed = self.reach()?.claim(claim).await?;
+        let claimed = self.pass(Op::Claim, self.engine.claim(claim)).await?;
         self.claimed.fetch_add(claimed.len(), Ordering::SeqCst);
         Ok(claimed)
     }
 
     async fn mark_started(&self, leases: &[Lease]) -> Result<Vec<Lease>, EngineError> {
-        self.reach()?.mark_started(leases).await
+        self.pass(Op::Mark, self.engine.mark_started(leases)).await
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<Lease>, EngineError> {
-        let held = self.reach()?.renew(leases).await?;
-        self.renewals.fetch_add(1, Ordering::SeqCst);
-        Ok(held)
+        self.pass(Op::Renew, self.engine.renew(leases)).await
     }
 
     async fn settle(&self, settled: &[(Lease, Verdict)]) -> Result<(), EngineError> {
-        let engine = self.reach().inspect_err(|_| self.refused_outcomes.store(true, Ordering::SeqCst))?;
-        engine.settle(settled).await
+        self.pass(Op::Settle, self.engine.settle(settled)).await
     }
 
     async fn hand_back(&self, leases: &[Lease]) -> Result<(), EngineError> {
-        self.reach()?.hand_back(leases).await
+        self.pass(Op::HandBack, self.engine.hand_back(leases)).await
     }
 
     async fn reclaim(&self) -> Result<HashMap<Pool, u64>, EngineError> {
-        self.reach()?.reclaim().await
+        self.pass(Op::Reclaim, self.engine.reclaim()).await
     }
 
     async fn void_leases(&self) -> Result<HashMap<Pool, u64>, EngineError> {
-        self.reach()?.void_leases().await
+        self.pass(Op::Reclaim, self.engine.void_leases()).await
     }
 
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {
         self.note(pool);
-        self.reach()?.next_due(pool).await
+        self.pass(Op::Look, self.engine.next_due(pool)).await
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.pass(Op::Ping, self.engine.ping()).await
     }
 
     async fn depths(&self) -> Result<Vec<Depth>, EngineError> {
-        self.reach()?.depths().await
+        self.pass(Op::Look, self.engine.depths()).await
     }
 
     fn wakes(&self) -> &Wakes {

@@ -1,16 +1,23 @@
 //! What workers make of an engine. Only these tests let time pass by itself, and none waits for it.
 
-use super::flaky::Flaky;
+use longshore_jobs::fold_reports::FoldReports;
+use longshore_jobs::store_file::StoreFile;
+use longshore_jobs::verify_upload::VerifyUpload;
+use tokio::time::Instant;
+
+use super::flaky::{Flaky, Op};
 use super::*;
 use crate::queue::pace::Pace;
 use crate::queue::pauses::Pauses;
-use crate::queue::workers::Workers;
+use crate::queue::workers::{LAST_WORDS, Workers};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// Looks often, since nobody rings when a clock is cranked.
 const BRISK: Pace = Pace { poll: Duration::from_millis(10), beat: Duration::from_millis(20) };
 /// Never looks without a ring.
 const DEAF: Pace = Pace { poll: Duration::from_secs(3600), beat: Duration::from_secs(3600) };
+/// Leaves a test the time to be faster than the third beat.
+const STEADY: Pace = Pace { beat: Duration::from_millis(200), ..BRISK };
 /// A pool in which nothing is to be done.
 const OTHER: Pool = Pool::Report;
 
@@ -214,8 +221,8 @@ pub(super) async fn jobs_that_crashed_again_and_again_run_one_at_a_time(world: W
 
     // All are held, and some beats later the first still hangs.
     eventually!(world.depth().await.running == 3 && workers.running() == 1);
-    let renewed = flaky.renewals();
-    eventually!(flaky.renewals() > renewed + 3);
+    let renewed = flaky.answered(Op::Renew);
+    eventually!(flaky.answered(Op::Renew) > renewed + 3);
     assert_eq!(workers.running(), 1);
     workers.shutdown(Duration::ZERO).await;
 }
@@ -228,9 +235,9 @@ pub(super) async fn a_job_that_outlives_its_lease_stays_ours(world: World) {
 
     // Many leases long, with a beat in each.
     for _ in 0..6 {
-        let renewed = flaky.renewals();
+        let renewed = flaky.answered(Op::Renew);
         world.clock.crank(world.almost);
-        eventually!(flaky.renewals() > renewed + 1);
+        eventually!(flaky.answered(Op::Renew) > renewed + 1);
     }
 
     assert!(world.engine.reclaim().await.unwrap().is_empty());
@@ -255,6 +262,82 @@ pub(super) async fn a_lost_workers_job_is_run_by_another(world: World) {
     eventually!(workers.running() == 1);
     workers.shutdown(Duration::ZERO).await;
     assert_eq!(world.claim_only().await.losses, 1);
+}
+
+/// A process that holds nothing and takes back what others lose, once it has begun to.
+async fn start_rescuer(flaky: &Arc<Flaky>, world: &World) -> Workers {
+    let workers = Workers::start_at(STEADY, world.context(), flaky.clone(), |_| 20, &[OTHER]).await;
+    eventually!(flaky.answered(Op::Reclaim) > 0);
+    workers
+}
+
+/// The second answer shows that what followed the first is over.
+async fn answers_twice(flaky: &Flaky) {
+    let answered = flaky.answered(Op::Ping);
+    eventually!(flaky.answered(Op::Ping) > answered + 1);
+}
+
+pub(super) async fn an_outage_longer_than_a_lease_costs_nobody_a_job(world: World) {
+    world.push_one().await;
+    let held = world.claim_only().await.lease;
+    let flaky = Flaky::over(world.engine.clone());
+    let rescuer = start_rescuer(&flaky, &world).await;
+
+    flaky.go(true);
+    eventually!(flaky.refused(Op::Ping) > 0);
+    world.clock.crank(LEASE);
+    flaky.go(false);
+
+    // We are not the first for whom it is there again.
+    answers_twice(&flaky).await;
+    assert_eq!(world.engine.renew(&[held]).await.unwrap(), [held]);
+    // Whoever is gone for good is found out nevertheless.
+    world.clock.crank(LEASE);
+    eventually!(world.depth().await.due == 1);
+    rescuer.shutdown(LIMIT).await;
+    assert_eq!(world.claim_only().await.losses, 1);
+}
+
+pub(super) async fn a_process_that_stood_still_lets_the_others_renew_first(world: World) {
+    world.push_one().await;
+    let held = world.claim_only().await.lease;
+    let flaky = Flaky::over(world.engine.clone());
+    let rescuer = start_rescuer(&flaky, &world).await;
+
+    world.clock.crank(LEASE);
+
+    answers_twice(&flaky).await;
+    assert_eq!(world.engine.renew(&[held]).await.unwrap(), [held]);
+    rescuer.shutdown(LIMIT).await;
+}
+
+pub(super) async fn a_start_that_cannot_be_recorded_costs_no_lease(world: World) {
+    let flaky = Flaky::over(world.engine.clone());
+    flaky.forbid(Op::Mark);
+    push_act(&world, Act::Hang).await;
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+
+    eventually!(flaky.refused(Op::Mark) > 1 && flaky.answered(Op::Renew) > 1);
+
+    workers.shutdown(Duration::ZERO).await;
+    assert_eq!(world.claim_only().await.losses, 0);
+}
+
+pub(super) async fn outcomes_that_cannot_be_stored_hold_up_a_shutdown_once_for_all_pools(world: World) {
+    let flaky = Flaky::over(world.engine.clone());
+    flaky.forbid(Op::Settle);
+    let kinds = [Noop::KIND, VerifyUpload::KIND, FoldReports::KIND, StoreFile::KIND];
+    let undecodable = |kind| NewJob::revive(kind, Uuid::now_v7(), "nonsense".to_owned(), Lane::Bulk, world.now());
+    let jobs: Vec<NewJob> = kinds.into_iter().map(|kind| undecodable(kind).unwrap()).collect();
+    let pools: Vec<Pool> = jobs.iter().map(NewJob::pool).collect();
+    world.push(jobs).await;
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &pools).await;
+    eventually!(flaky.refused(Op::Settle) >= pools.len() && flaky.claimed() == pools.len());
+
+    let began = Instant::now();
+    workers.shutdown(LIMIT).await;
+
+    assert!(began.elapsed() < 2 * LAST_WORDS, "each pool has waited by itself: {:?}", began.elapsed());
 }
 
 pub(super) async fn a_thousand_jobs_of_both_lanes_run_once_each(world: World) {
@@ -282,7 +365,7 @@ pub(super) async fn an_engine_that_is_away_is_waited_for(world: World) {
     push_act(&world, Act::Hang).await;
     eventually!(workers.running() == 1);
     flaky.go(true);
-    eventually!(flaky.has_refused_outcomes());
+    eventually!(flaky.refused(Op::Settle) > 0);
     flaky.go(false);
 
     eventually!(waits(&world).await);

@@ -37,7 +37,7 @@ local function read(stream, count)
     local found = redis.pcall('XREADGROUP', unpack(asked))
     if found and found.err then
         if not string.find(found.err, 'NOGROUP') then
-            error(found.err)
+            error(found)
         end
         redis.call('XGROUP', 'CREATE', KEYS[stream], GROUP, '0', 'MKSTREAM')
         found = redis.call('XREADGROUP', unpack(asked))

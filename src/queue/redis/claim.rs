@@ -1,6 +1,6 @@
 //! Lending jobs out, and keeping the leases alive.
 
-use longshore_jobs::job::{Delivery, Pool};
+use longshore_jobs::job::{Delivery, Pool, with_causes};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::roster;
 use redis::{RedisResult, Script};
@@ -8,13 +8,17 @@ use uuid::Uuid;
 
 use super::RedisQueue;
 use super::calls::{self, CHUNK, lane_number, lease_of, place_of};
+use super::settle::{self, Verb};
 use crate::queue::engine::{Claim, Claimed, Lease};
 
 /// How many one script lends out at most, and moves from what is due later into each lane.
 const AT_ONCE: usize = 500;
 
-/// Stream, id and text.
-type Entry = (u8, String, String);
+/// How much of what cannot be read is shown.
+const SHOWN: usize = 200;
+
+/// Stream, id and text, which may be anything if somebody else has written it.
+type Entry = (u8, String, Vec<u8>);
 
 pub(super) async fn claim(queue: &RedisQueue, claim: &Claim) -> RedisResult<Vec<Claimed>> {
     let mut claimed = Vec::with_capacity(claim.max.min(AT_ONCE));
@@ -27,7 +31,9 @@ pub(super) async fn claim(queue: &RedisQueue, claim: &Claim) -> RedisResult<Vec<
             found => found?,
         };
         let found = entries.len();
-        claimed.extend(entries.into_iter().filter_map(|entry| read(claim.pool, entry)));
+        let (read, unread) = read(claim.pool, &entries);
+        claimed.extend(read);
+        drop_unread(queue, unread).await;
         if found < asked {
             break;
         }
@@ -43,13 +49,28 @@ async fn claim_some(queue: &RedisQueue, claim: &Claim, max: usize) -> RedisResul
     queue.eval(&calls::CLAIM, &call).await
 }
 
-/// `None` for an entry that is none of ours: it stays pending, and is thrown away when it is taken back.
-fn read(pool: Pool, (stream, id, text): Entry) -> Option<Claimed> {
-    let claimed = lease_of(pool, stream, &id).and_then(|lease| Some(Text::read(&text)?.into_claimed(lease)));
-    if claimed.is_none() {
-        tracing::error!(%pool, id, text, "an entry of the queue cannot be read");
+/// The jobs, and the leases of entries that are none of ours.
+fn read(pool: Pool, entries: &[Entry]) -> (Vec<Claimed>, Vec<Lease>) {
+    let (mut claimed, mut unread) = (Vec::with_capacity(entries.len()), Vec::new());
+    for (stream, id, text) in entries {
+        let Some(lease) = lease_of(pool, *stream, id) else { continue };
+        match Text::read(text) {
+            Some(text) => claimed.push(text.into_claimed(lease)),
+            None => {
+                let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]);
+                tracing::error!(%pool, id, %shown, "an entry of the queue cannot be read, and is thrown away");
+                unread.push(lease);
+            }
+        }
     }
-    claimed
+    (claimed, unread)
+}
+
+/// Whatever is not thrown away here comes back when its lease has run out.
+async fn drop_unread(queue: &RedisQueue, unread: Vec<Lease>) {
+    if let Err(error) = settle::store(queue, unread.into_iter().map(|lease| (lease, Verb::Dropped))).await {
+        tracing::warn!(error = with_causes(&error), "what cannot be read was not thrown away");
+    }
 }
 
 /// An entry, taken apart.
@@ -65,8 +86,8 @@ pub(super) struct Text<'t> {
 
 impl<'t> Text<'t> {
     /// See `job.lua`. `None` when it is none.
-    pub(super) fn read(text: &'t str) -> Option<Self> {
-        let mut words = text.splitn(7, ' ');
+    pub(super) fn read(text: &'t [u8]) -> Option<Self> {
+        let mut words = str::from_utf8(text).ok()?.splitn(7, ' ');
         Some(Self {
             kind: words.next()?,
             subject: Uuid::try_parse(words.next()?).ok()?,

@@ -1,4 +1,4 @@
-//! The queue on Redis Streams, from Redis 6.2 on.
+//! The queue on Redis Streams, from Redis 7.0 on.
 //!
 //! # What is where
 //!
@@ -87,7 +87,7 @@ struct Shared {
     /// Our name on the channels of the bells: we need not hear ourselves.
     sender: String,
     /// Listens to the bells that others ring.
-    ears: Option<AbortOnDropHandle<()>>,
+    _ears: Option<AbortOnDropHandle<()>>,
 }
 
 impl RedisQueue {
@@ -103,14 +103,7 @@ impl RedisQueue {
             let ears = wakes::Ears { client, bells, ourselves: sender.clone(), wakes: wakes.clone() };
             AbortOnDropHandle::new(tokio::spawn(ears.listen()))
         });
-        Ok(Self(Arc::new(Shared { link, db, clock, wakes, keys, memo: Memo::default(), sender, ears })))
-    }
-
-    /// Stops listening to bells. Whatever else was begun is finished by whoever waits for it.
-    pub fn close(&self) {
-        if let Some(ears) = &self.0.ears {
-            ears.abort();
-        }
+        Ok(Self(Arc::new(Shared { link, db, clock, wakes, keys, memo: Memo::default(), sender, _ears: ears })))
     }
 
     /// A call of the script for the pool, still without arguments.
@@ -163,6 +156,10 @@ impl Engine for RedisQueue {
 
     async fn void_leases(&self) -> Result<HashMap<Pool, u64>, EngineError> {
         rescue::reclaim(self, Idle::ANY).await.map_err(failed("void leases"))
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.0.link.ask::<()>(&redis::cmd("PING")).await.map_err(failed("ping"))
     }
 
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {

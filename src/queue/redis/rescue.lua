@@ -40,26 +40,23 @@ if found.err then
     if string.find(found.err, 'NOGROUP') then
         return { '0-0', 0, {} }
     end
-    error(found.err)
+    error(found)
 end
 
 local dead, gone = {}, {}
 for _, entry in ipairs(found[2]) do
-    -- Redis 6.2 names entries that somebody has deleted as nothing.
-    if entry then
-        local id, text = entry[1], entry[2][2]
-        local job = job_of(text)
-        local place = job and place_at(redis.call('HGET', JOBS, job.key), stream, id)
-        local lane = job and lose(job, place)
-        if job and place and place.started and tonumber(job.crashes) >= cap then
-            dead[#dead + 1] = id
-            dead[#dead + 1] = text_of(job)
-        else
-            if job then
-                put_into(front_of(lane), job)
-            end
-            gone[#gone + 1] = id
+    local id, text = entry[1], entry[2][2]
+    local job = job_of(text)
+    local place = job and place_at(redis.call('HGET', JOBS, job.key), stream, id)
+    local lane = job and lose(job, place)
+    if job and place and place.started and tonumber(job.crashes) >= cap then
+        dead[#dead + 1] = id
+        dead[#dead + 1] = text_of(job)
+    else
+        if job then
+            put_into(front_of(lane), job)
         end
+        gone[#gone + 1] = id
     end
 end
 if #gone > 0 then

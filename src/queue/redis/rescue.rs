@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use longshore_jobs::job::Pool;
+use longshore_jobs::job::{Pool, with_causes};
 use longshore_jobs::outside::BoxError;
 use redis::RedisResult;
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 100;
 const CONSUMER_IDLE: Duration = Duration::from_secs(4 * LEASE.as_secs());
 
 /// Where to go on, how many were taken back, and id and text of those to be buried.
-type Found = (String, u64, Vec<(String, String)>);
+type Found = (String, u64, Vec<(String, Vec<u8>)>);
 
 /// For how long nobody may have heard of whom.
 #[derive(Clone, Copy)]
@@ -41,26 +41,47 @@ impl Idle {
 /// Takes back what nobody has renewed for that long.
 pub(super) async fn reclaim(queue: &RedisQueue, idle: Idle) -> Result<HashMap<Pool, u64>, BoxError> {
     let mut rescued = HashMap::new();
-    for pool in Pool::ALL {
-        let mut count = 0;
-        for stream in 1..=STREAMS {
-            count += take_back(queue, *pool, stream, idle).await?;
-        }
-        if count > 0 {
-            rescued.insert(*pool, count);
-            queue.0.wakes.wake(*pool);
-        }
+    let looked = look_everywhere(queue, idle, &mut rescued).await;
+    rescued.keys().for_each(|pool| queue.0.wakes.wake(*pool));
+    match looked {
+        // What has been taken back is told in any case; the next look will fail by itself.
+        Err(error) if rescued.is_empty() => Err(error.into()),
+        _ => Ok(rescued),
     }
-    Ok(rescued)
 }
 
-async fn take_back(queue: &RedisQueue, pool: Pool, stream: u8, idle: Idle) -> Result<u64, BoxError> {
-    let (mut from, mut count) = ("0-0".to_owned(), 0);
+async fn look_everywhere(queue: &RedisQueue, idle: Idle, rescued: &mut HashMap<Pool, u64>) -> RedisResult<()> {
+    for pool in Pool::ALL {
+        for stream in 1..=STREAMS {
+            take_back(queue, *pool, stream, idle, rescued).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn take_back(
+    queue: &RedisQueue,
+    pool: Pool,
+    stream: u8,
+    idle: Idle,
+    rescued: &mut HashMap<Pool, u64>,
+) -> RedisResult<()> {
+    let mut from = "0-0".to_owned();
     loop {
-        let (next, returned, crashed) = take_some(queue, pool, stream, idle, &from).await?;
-        count += returned + bury(queue, pool, stream, &crashed).await?;
+        let (next, mut count, crashed) = take_some(queue, pool, stream, idle, &from).await?;
+        match bury(queue, pool, stream, &crashed).await {
+            Ok(buried) => count += buried,
+            // They stay where they are; the ledger may be away, and the others need not wait for it.
+            Err(error) => {
+                let error = with_causes(&*error);
+                tracing::warn!(error, jobs = crashed.len(), "jobs that are dead could not be buried yet");
+            }
+        }
+        if count > 0 {
+            *rescued.entry(pool).or_default() += count;
+        }
         if next == "0-0" {
-            return Ok(count);
+            return Ok(());
         }
         from = next;
     }
@@ -74,15 +95,19 @@ async fn take_some(queue: &RedisQueue, pool: Pool, stream: u8, idle: Idle, from:
 }
 
 /// Letters first: after a crash in between the jobs are found again, and their letters take the places of these.
-async fn bury(queue: &RedisQueue, pool: Pool, stream: u8, crashed: &[(String, String)]) -> Result<u64, BoxError> {
+async fn bury(queue: &RedisQueue, pool: Pool, stream: u8, crashed: &[(String, Vec<u8>)]) -> Result<u64, BoxError> {
     let (mut leases, mut letters) = (Vec::new(), Vec::new());
     for (id, text) in crashed {
-        let (Some(lease), Some(text)) = (lease_of(pool, stream, id), Text::read(text)) else { continue };
+        let Some(lease) = lease_of(pool, stream, id) else { continue };
+        leases.push(lease);
+        let Some(text) = Text::read(text) else {
+            tracing::error!(%pool, id, "a dead job cannot be read, and leaves no letter");
+            continue;
+        };
         let error = format!("its worker died while it ran, {} times", text.crashes);
         let letter = settle::letter(&lease, &text, CRASHED, error, queue.now());
         tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
         letters.push(letter);
-        leases.push(lease);
     }
     let count = u64::try_from(leases.len()).unwrap_or(u64::MAX);
     settle::insert(queue, letters).await?;

@@ -41,7 +41,8 @@ for n = 3, #ARGV, 4 do
     local stream, id = tonumber(ARGV[n]), ARGV[n + 1]
     local text = text_at(stream, id)
     if text then
-        keys[#keys + 1] = key_of(text)
+        -- What is none of ours has no key, and no record under this one.
+        keys[#keys + 1] = key_of(text) or ''
         held[#held + 1] = { stream = stream, id = id, text = text, verb = ARGV[n + 2], at = ARGV[n + 3] }
     end
 end

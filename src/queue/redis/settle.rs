@@ -46,18 +46,24 @@ impl Verb {
 }
 
 pub(super) async fn settle(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), BoxError> {
-    bury(queue, settled).await?;
     let keys = queue.0.memo.take(settled.iter().map(|(lease, _)| lease));
-    let (mut finished, mut others) = (Vec::with_capacity(settled.len()), Vec::new());
+    let (mut finished, mut others, mut dead) = (Vec::with_capacity(settled.len()), Vec::new(), Vec::new());
     for ((lease, verdict), key) in settled.iter().zip(keys) {
         match (verdict, key) {
             (Verdict::Finished(_), Some(key)) => finished.push((*lease, key)),
-            _ => others.push((*lease, verb(verdict))),
+            (Verdict::Finished(_), None) => others.push((*lease, Verb::Over)),
+            (Verdict::Snoozed { until }, _) => others.push((*lease, Verb::Snoozed(*until))),
+            (Verdict::Retried { at, .. }, _) => others.push((*lease, Verb::Retried(*at))),
+            (Verdict::Dead { reason, error }, _) => dead.push((*lease, *reason, error.as_str())),
         }
     }
     let rest = finish(queue, finished).await?;
     others.extend(rest.into_iter().map(|lease| (lease, Verb::Over)));
-    Ok(store(queue, others).await?)
+    store(queue, others).await?;
+    // Last: they need the ledger, and nobody else should have to wait for it.
+    bury(queue, &dead).await?;
+    // Pushed again meanwhile, they start over, as if they had finished.
+    Ok(store(queue, dead.into_iter().map(|(lease, ..)| (lease, Verb::Over))).await?)
 }
 
 /// Forgets those of which nothing has become known since their claim. Returns the others.
@@ -85,15 +91,6 @@ pub(super) async fn hand_back(queue: &RedisQueue, leases: &[Lease]) -> RedisResu
     store(queue, leases.iter().map(|lease| (*lease, Verb::Returned))).await
 }
 
-const fn verb(verdict: &Verdict) -> Verb {
-    match verdict {
-        // The letter of a dead one is written, and pushed again it starts over: all as if it had finished.
-        Verdict::Finished(_) | Verdict::Dead { .. } => Verb::Over,
-        Verdict::Snoozed { until } => Verb::Snoozed(*until),
-        Verdict::Retried { at, .. } => Verb::Retried(*at),
-    }
-}
-
 pub(super) async fn store(queue: &RedisQueue, told: impl IntoIterator<Item = (Lease, Verb)>) -> RedisResult<()> {
     for (pool, told) in grouped(told.into_iter().map(|(lease, verb)| (lease.pool, (lease, verb)))) {
         for chunk in told.chunks(CHUNK) {
@@ -116,14 +113,10 @@ async fn store_chunk(queue: &RedisQueue, pool: Pool, told: &[(Lease, Verb)]) -> 
     queue.eval(&calls::SETTLE, &call).await
 }
 
-/// Writes the letters of those who die.
-async fn bury(queue: &RedisQueue, settled: &[(Lease, Verdict)]) -> Result<(), BoxError> {
-    let dying = settled.iter().filter_map(|(lease, verdict)| match verdict {
-        Verdict::Dead { reason, error } => Some((lease.pool, (*lease, *reason, error.as_str()))),
-        _ => None,
-    });
+/// Writes the letters of those who die: of what reason, and with what error.
+async fn bury(queue: &RedisQueue, dying: &[(Lease, &str, &str)]) -> Result<(), BoxError> {
     let mut letters = Vec::new();
-    for (pool, dying) in grouped(dying) {
+    for (pool, dying) in grouped(dying.iter().map(|one| (one.0.pool, one))) {
         for chunk in dying.chunks(CHUNK) {
             let texts = dying_texts(queue, pool, chunk.iter().map(|(lease, ..)| lease)).await?;
             for ((lease, reason, error), text) in chunk.iter().zip(texts) {
@@ -142,7 +135,7 @@ async fn dying_texts(
     queue: &RedisQueue,
     pool: Pool,
     leases: impl Iterator<Item = &Lease>,
-) -> RedisResult<Vec<Option<String>>> {
+) -> RedisResult<Vec<Option<Vec<u8>>>> {
     let mut call = queue.call(&calls::DYING, pool);
     for lease in leases {
         let (stream, id) = place_of(lease);

@@ -1,21 +1,23 @@
 //! What holds on Redis beyond the contract.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longshore_jobs::job::{Context, End, Job as _, Lane, NewJob, Pool, Verdict};
 use longshore_jobs::ledger::Db;
 use longshore_jobs::noop::{Act, Noop};
 use longshore_jobs::outside::{Clock, Queue as _, SystemClock};
+use longshore_jobs::sql;
 use longshore_jobs::testkit::HandClock;
 use redis::{Commands as _, Connection};
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::server::{Private, Server};
 use super::{RedisQueue, calls};
 use crate::queue::bench;
-use crate::queue::engine::{Claim, Claimed, Engine, LEASE, Lease};
+use crate::queue::engine::{CRASH_CAP, Claim, Claimed, Engine, LEASE, Lease};
 use crate::queue::pace::Pace;
 use crate::queue::workers::Workers;
 
@@ -175,21 +177,19 @@ async fn a_push_in_one_process_wakes_a_worker_in_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_closed_or_gone_listens_no_more() {
+async fn a_queue_that_is_gone_listens_no_more() {
     let Some(server) = Server::given() else { return };
-    let (closed, dropped) = (Process::punctual(&server).await, Process::punctual(&server).await);
+    let process = Process::punctual(&server).await;
     let mut connection = server.connection();
     let mut listeners = || -> u64 {
         let numsub = redis::cmd("PUBSUB").arg(("NUMSUB", key(&server, 8))).query::<(String, u64)>(&mut connection);
         numsub.unwrap().1
     };
-    eventually!(listeners() == 2);
+    eventually!(listeners() == 1);
 
-    closed.queue.close();
-    drop(dropped);
+    drop(process);
 
     eventually!(listeners() == 0);
-    closed.push(Lane::Bulk, Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,15 +316,110 @@ async fn only_consumers_that_hold_nothing_are_removed() {
 async fn an_entry_that_is_none_of_ours_is_thrown_away() {
     let Some(server) = Server::given() else { return };
     let process = Process::punctual(&server).await;
-    let _: String = server.connection().xadd(key(&server, 4), "*", &[("job", "what is this")]).unwrap();
+    let mut connection = server.connection();
+    let strange: [&[u8]; 5] = [b"", b"what", b"what is this", b"noop 7 1 0 0 0 {}", b"noop 7 1 0 0 0 \xff"];
+    for text in strange {
+        let _: String = connection.xadd(key(&server, 4), "*", &[("job", text)]).unwrap();
+    }
     let id = process.push(Lane::Bulk, Duration::ZERO).await;
 
     let claimed = process.claim(9).await;
 
     assert_eq!(claimed.iter().map(|job| job.delivery.subject).collect::<Vec<_>>(), [id]);
     process.settle([claimed[0].lease], DONE).await;
-    assert_eq!(process.queue.void_leases().await.unwrap()[&POOL], 1);
-    assert!(process.is_empty().await);
+    assert!(process.queue.void_leases().await.unwrap().is_empty());
+    assert_eq!(left_behind(&server), Vec::<String>::new());
+}
+
+/// Claims all jobs, lets them run, and lets their worker die.
+async fn crash(process: &Process) {
+    let leases: Vec<Lease> = process.claim(9).await.iter().map(|job| job.lease).collect();
+    process.queue.mark_started(&leases).await.unwrap();
+    process.queue.void_leases().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_takes_no_letters_keeps_the_dead_waiting_and_nobody_else() {
+    let Some(server) = Server::given() else { return };
+    let process = Process::punctual(&server).await;
+    process.push(Lane::Interactive, Duration::ZERO).await;
+    for _ in 1..CRASH_CAP {
+        crash(&process).await;
+    }
+    let others = [process.push(Lane::Bulk, Duration::ZERO).await, process.push(Lane::Bulk, Duration::ZERO).await];
+    let without_letters = process.db.write(|mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query("drop table dead_letters").execute(c).await.map(drop))?;
+            Ok(())
+        })
+    });
+    without_letters.await.unwrap();
+
+    // Once one has crashed too often, its letter cannot be written.
+    let leases: Vec<Lease> = process.claim(9).await.iter().map(|job| job.lease).collect();
+    process.queue.mark_started(&leases).await.unwrap();
+    assert_eq!(process.queue.void_leases().await.unwrap()[&POOL], 2);
+    let claimed = process.claim(9).await;
+    assert_eq!(claimed.iter().map(|job| job.delivery.subject).collect::<Vec<_>>(), others);
+
+    // Nor that of one that dies by itself.
+    let dead = Verdict::Dead { reason: "gave_up", error: "no use".to_owned() };
+    assert!(process.queue.settle(&[(claimed[0].lease, dead), (claimed[1].lease, DONE)]).await.is_err());
+    let left = process.queue.depths().await.unwrap();
+    assert_eq!(
+        left.iter().map(|depth| (depth.lane, depth.running)).collect::<Vec<_>>(),
+        [(Lane::Interactive, 1), (Lane::Bulk, 1)]
+    );
+}
+
+/// An address behind which now this server is and now that one.
+struct Switch {
+    url: String,
+    target: Arc<Mutex<String>>,
+}
+
+impl Switch {
+    async fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let target = Arc::new(Mutex::new(address(server)));
+        let switched = Arc::clone(&target);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let target = switched.lock().unwrap().clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+        Self { url, target }
+    }
+
+    fn turn_to(&self, server: &Server) {
+        *self.target.lock().unwrap() = address(server);
+    }
+}
+
+fn address(server: &Server) -> String {
+    server.url.trim_start_matches("redis://").trim_end_matches('/').to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_leaves_a_server_that_has_become_a_replica() {
+    let (Some(old), Some(new)) = (Private::start(), Server::given()) else { return };
+    let switch = Switch::to(&old.server).await;
+    let worker = Process::punctual(&Server { url: switch.url.clone(), prefix: new.prefix.clone() }).await;
+    let workers = worker.work(BRISK).await;
+    let intake = Process::punctual(&new).await;
+
+    // Of a master that is not there: what counts is that nothing can be written.
+    redis::cmd("REPLICAOF").arg(("127.0.0.1", 1)).exec(&mut old.server.connection()).unwrap();
+    switch.turn_to(&new);
+    intake.push(Lane::Interactive, Duration::ZERO).await;
+
+    eventually!(intake.is_empty().await);
+    workers.shutdown(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use longshore_jobs::outside::Clock;
 use longshore_jobs::{roster, sql};
 use uuid::Uuid;
 
+use super::drift::Drift;
 use super::floors::From;
 use super::{SqlQueue, held_json, lane_of, rank, still_held};
 use crate::queue::engine::{Claim, Claimed, LEASE, Lease, other};
@@ -71,6 +72,7 @@ struct Terms {
     token: i64,
     /// Read when the writer's turn has come: a lease must not have run out in front of a busy writer.
     clock: Arc<dyn Clock>,
+    drift: Drift,
     claim: Claim,
     from: From,
 }
@@ -78,7 +80,8 @@ struct Terms {
 pub(super) async fn claim(queue: &SqlQueue, claim: &Claim) -> Result<Vec<Claimed>, LedgerError> {
     let (token, floors) = (rand::random_range(0..=i64::MAX), queue.bells.floors());
     let from = floors.of(claim.pool);
-    let terms = Terms { token, clock: Arc::clone(&queue.clock), claim: claim.clone(), from };
+    let (clock, drift) = (Arc::clone(&queue.clock), queue.drift.clone());
+    let terms = Terms { token, clock, drift, claim: claim.clone(), from };
     let (claimed, now) = queue.db.write_hint(move |tx| Box::pin(claim_in(tx, terms))).await?;
     // Of what is due in a lane, the longest due are taken; where less came than was asked for, nothing that is due is left.
     let reached = claimed.iter().map(|job| (job.lease.lane, job.delivery.due));
@@ -89,7 +92,7 @@ pub(super) async fn claim(queue: &SqlQueue, claim: &Claim) -> Result<Vec<Claimed
 
 /// What was claimed, and at what time.
 async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<(Vec<Claimed>, Timestamp), LedgerError> {
-    let Terms { token, clock, claim, from } = terms;
+    let Terms { token, clock, drift, claim, from } = terms;
     let now = clock.now();
     let query = tx.on().text(CLAIM[0], CLAIM[1]);
     let mut rows: Vec<Row> = sql!(tx.on(), c => sqlx::query_as(query)
@@ -99,7 +102,7 @@ async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<(Vec<Claimed>, Timesta
         .bind(now)
         .bind(i64::try_from(claim.max).unwrap_or(i64::MAX))
         .bind(token)
-        .bind(now + LEASE)
+        .bind(drift.lease_time(now) + LEASE)
         .bind(&*claim.worker)
         .bind(from.in_lane(claim.first))
         .bind(from.in_lane(other(claim.first)))
@@ -149,13 +152,13 @@ pub(super) async fn mark_started(queue: &SqlQueue, leases: &[Lease]) -> Result<V
 }
 
 pub(super) async fn renew(queue: &SqlQueue, leases: &[Lease]) -> Result<Vec<Lease>, LedgerError> {
-    let (held, clock) = (held_json(leases), Arc::clone(&queue.clock));
+    let (held, clock, drift) = (held_json(leases), Arc::clone(&queue.clock), queue.drift.clone());
     let rows = queue
         .db
         .write_hint(move |mut tx| {
             Box::pin(async move {
                 let query = tx.on().text(RENEW[0], RENEW[1]);
-                let until = clock.now() + LEASE;
+                let until = drift.lease_time(clock.now()) + LEASE;
                 Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(held).bind(until).fetch_all(c).await?))
             })
         })

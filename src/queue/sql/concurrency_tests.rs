@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_jobs::job::{End, Job as _};
 use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::noop::Noop;
+use longshore_jobs::outside::SystemClock;
 use longshore_jobs::testkit::World;
 use longshore_jobs::{on_postgres, sql};
 use tokio::time::timeout;
@@ -25,6 +26,7 @@ on_postgres! {
     pushes_renewals_and_outcomes_of_the_same_jobs_do_not_block_each_other,
     a_push_in_one_process_rings_in_another,
     an_error_that_holds_a_nul_is_kept_without_it,
+    leases_go_by_one_clock_however_wrong_those_of_some_machines_are,
 }
 
 /// The queue as two processes have it.
@@ -179,4 +181,35 @@ async fn an_error_that_holds_a_nul_is_kept_without_it(world: World) {
     let letters = dead_letters::list(&world.ctx.db, &dead_letters::Filter::default(), 9).await.unwrap();
     assert_eq!(letters.iter().map(|letter| letter.error.as_str()).collect::<Vec<_>>(), ["the server said \u{fffd}"]);
     assert_eq!(claim(&one, 3).await.len(), 2);
+}
+
+/// A clock that is ahead, or behind, by some milliseconds.
+struct Wrong(i64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(SystemClock.now().as_millis() + self.0)
+    }
+}
+
+async fn leases_go_by_one_clock_however_wrong_those_of_some_machines_are(world: World) {
+    let on = async |clock: Wrong| SqlQueue::shared(world.ctx.db.clone(), Arc::new(clock)).await.unwrap();
+    let (right, ahead, behind) = (on(Wrong(0)).await, on(Wrong(60_000)).await, on(Wrong(-60_000)).await);
+    right.push(jobs(&world, 3)).await.unwrap();
+
+    for queue in [&right, &ahead, &behind] {
+        let held = claim(queue, 1).await;
+        assert_eq!(held.len(), 1);
+        let leases = [held[0].lease];
+        for rescuer in [&right, &ahead, &behind] {
+            assert!(rescuer.reclaim().await.unwrap().is_empty(), "it was claimed a moment ago");
+        }
+        assert_eq!(queue.renew(&leases).await.unwrap(), leases);
+        for rescuer in [&right, &ahead, &behind] {
+            assert!(rescuer.reclaim().await.unwrap().is_empty(), "it was renewed a moment ago");
+        }
+    }
+    let query = "select cast(max(lease_until) - min(lease_until) as bigint) from jobs";
+    let apart: i64 = sql!(world.ctx.db.reader(), c => sqlx::query_scalar(query).fetch_one(c).await).unwrap();
+    assert!(apart < i64::try_from(LEASE.as_millis()).unwrap(), "the leases of some last {apart} ms longer");
 }

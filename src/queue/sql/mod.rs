@@ -34,6 +34,7 @@ mod claim;
 #[cfg(test)]
 mod concurrency_tests;
 mod depths;
+mod drift;
 mod floors;
 mod push;
 mod rescue;
@@ -51,6 +52,7 @@ use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, Queue, QueueError};
 
 use bells::Bells;
+use drift::Drift;
 
 use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 
@@ -65,12 +67,22 @@ pub struct SqlQueue {
     db: Db,
     clock: Arc<dyn Clock>,
     bells: Bells,
+    drift: Drift,
+    /// Whether the clocks are compared.
+    is_shared: bool,
     pushes: Gather<Vec<NewJob>, ()>,
     settles: Gather<Vec<(Lease, Verdict)>, ()>,
 }
 
 impl SqlQueue {
-    /// The queue of this ledger.
+    /// The queue of a ledger that processes on other machines may use too. There leases go by the server's clock.
+    pub async fn shared(db: Db, clock: Arc<dyn Clock>) -> Result<Self, EngineError> {
+        let queue = Self { is_shared: true, ..Self::new(db, clock) };
+        queue.ping().await?;
+        Ok(queue)
+    }
+
+    /// The queue of this ledger, all of whose processes go by the same clock.
     #[must_use]
     pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
         let bells = Bells::of(&db);
@@ -82,7 +94,7 @@ impl SqlQueue {
             let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
             Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), bells.clone(), settled))
         };
-        Self { db, clock, bells, pushes, settles }
+        Self { db, clock, bells, drift: Drift::default(), is_shared: false, pushes, settles }
     }
 
     /// Puts on very many, again if what others write at the same time is in the way.
@@ -130,11 +142,19 @@ impl Engine for SqlQueue {
     }
 
     async fn reclaim(&self) -> Result<HashMap<Pool, u64>, EngineError> {
-        rescue::reclaim(self, self.clock.now()).await.map_err(failed("reclaim"))
+        rescue::reclaim(self, self.drift.lease_time(self.clock.now())).await.map_err(failed("reclaim"))
     }
 
     async fn void_leases(&self) -> Result<HashMap<Pool, u64>, EngineError> {
         rescue::reclaim(self, Timestamp::from_millis(i64::MAX)).await.map_err(failed("void leases"))
+    }
+
+    async fn ping(&self) -> Result<(), EngineError> {
+        let answered = match self.is_shared {
+            true => self.drift.compare(&self.db, &*self.clock).await,
+            false => self.db.ping().await,
+        };
+        answered.map_err(failed("ping"))
     }
 
     async fn next_due(&self, pool: Pool) -> Result<Option<Timestamp>, EngineError> {
