@@ -27,6 +27,7 @@ pub mod dead_letters;
 mod engine;
 pub mod files;
 pub mod gather;
+mod lender;
 mod moves;
 pub mod orgs;
 pub mod pools;
@@ -43,13 +44,17 @@ pub mod uploads;
 mod concurrency_tests;
 #[cfg(test)]
 mod schema_tests;
+#[cfg(test)]
+mod silence_tests;
 
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
+use sqlx::migrate::Migrator;
 
 use crate::job::Pool;
 use engine::{Engine, Unit};
+pub use lender::Lender;
 pub use moves::{Moves, Waiter};
 
 /// Something to run a statement on, per engine.
@@ -94,15 +99,16 @@ pub struct Db {
 impl Db {
     /// Opens the SQLite ledger in a file, made if it is not there, and brings its schema to head.
     pub async fn open_sqlite(path: &Path) -> Result<Self, LedgerError> {
-        let engine = sqlite::Sqlite::open(path, &sqlx::migrate!("../migrations/sqlite")).await?;
+        let engine = sqlite::Sqlite::open(path, &known(sqlx::migrate!("../migrations/sqlite"))).await?;
         Ok(Self::over(Engine::Sqlite(engine), Moves::default()))
     }
 
     /// Opens the PostgreSQL ledger at `postgres://…` and brings its schema to head; others may do so at the same time. It
-    /// holds at most so many connections, and two more on which processes signal each other. What the URL says as
+    /// holds at most so many connections (but at least three), and two more on which processes signal each other. What the URL says as
     /// `options=-c search_path=…` holds for all of it.
     pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, LedgerError> {
-        let engine = postgres::Postgres::open(url, connections, &sqlx::migrate!("../migrations/postgres")).await?;
+        let engine =
+            postgres::Postgres::open(url, connections, known(sqlx::migrate!("../migrations/postgres"))).await?;
         let moves = Moves::told_by(engine.signals());
         Ok(Self::over(Engine::Postgres(engine), moves))
     }
@@ -113,7 +119,7 @@ impl Db {
 
     /// For `sql!`, to read outside of a write.
     #[must_use]
-    pub fn reader(&self) -> Connection<&sqlx::SqlitePool, &sqlx::PgPool> {
+    pub fn reader(&self) -> Connection<&sqlx::SqlitePool, &Lender> {
         self.engine.reader()
     }
 
@@ -143,6 +149,24 @@ impl Db {
         F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
     {
         self.engine.write(Unit::Hint, body).await
+    }
+
+    /// As [`Db::write_hint`] for the heartbeat, which must not wait until others give a connection back.
+    pub async fn write_urgent<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.write(Unit::Urgent, body).await
+    }
+
+    /// Runs `body`, which only reads, so that all of it sees one moment. It may take minutes.
+    pub(crate) async fn read_snapshot<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.read_snapshot(body).await
     }
 
     /// What many ask for together.
@@ -190,6 +214,13 @@ impl Db {
     pub async fn close(&self) {
         self.engine.close().await;
     }
+}
+
+/// Migrations of a release. A ledger may have later ones: a newer release runs beside this one and has brought it further, to
+/// where this one can still live with it.
+fn known(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
 }
 
 /// A text that somebody else has written, an error for one, as PostgreSQL can keep it: without U+0000.

@@ -23,7 +23,7 @@ mod planned {
 
     async fn rows_are_looked_up_by_id_whatever_the_statistics_say(world: World) {
         let Connection::Postgres(pool) = world.ctx.db.reader() else { panic!("not PostgreSQL") };
-        let mut connection = pool.acquire().await.unwrap();
+        let mut connection = pool.lend().await.unwrap();
         connection.execute("set plan_cache_mode = force_generic_plan; analyze uploads; analyze blobs").await.unwrap();
         connection.execute(MANY_UPLOADS).await.unwrap();
         connection.execute(MANY_BLOBS).await.unwrap();
