@@ -47,12 +47,16 @@ mod schema_tests;
 #[cfg(test)]
 mod silence_tests;
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::migrate::Migrator;
+use tokio::sync::Semaphore;
 
-use crate::job::Pool;
+use crate::job::{Pool, with_causes};
 use engine::{Engine, Unit};
 pub use lender::Lender;
 pub use moves::{Moves, Waiter};
@@ -94,6 +98,7 @@ pub struct Db {
     engine: Engine,
     moves: Moves,
     gathered: steps::Gathered,
+    recounting: Arc<Semaphore>,
 }
 
 impl Db {
@@ -114,7 +119,8 @@ impl Db {
     }
 
     fn over(engine: Engine, moves: Moves) -> Self {
-        Self { gathered: steps::Gathered::start(&engine), engine, moves }
+        let recounting = Arc::new(Semaphore::new(1));
+        Self { gathered: steps::Gathered::start(&engine), engine, moves, recounting }
     }
 
     /// For `sql!`, to read outside of a write.
@@ -172,6 +178,11 @@ impl Db {
     /// What many ask for together.
     pub(crate) fn gathered(&self) -> &steps::Gathered {
         &self.gathered
+    }
+
+    /// Of which there is one for all recounts.
+    fn recounting(&self) -> &Semaphore {
+        &self.recounting
     }
 
     /// Who waits for which upload to move.
@@ -271,4 +282,32 @@ impl LedgerError {
             _ => false,
         }
     }
+
+    /// Whether the engine is to blame and not what it was asked: it is away, or too busy to answer in time.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        match self {
+            Self::Engine(Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed) => true,
+            Self::Engine(Database(error)) => error.kind() == ErrorKind::Other && !blames_what_was_asked(&**error),
+            _ => false,
+        }
+    }
+
+    /// An outage in the same words, for another who asked together with the first.
+    fn retold(&self) -> Self {
+        Self::Engine(match self {
+            Self::Engine(sqlx::Error::PoolTimedOut) => sqlx::Error::PoolTimedOut,
+            Self::Engine(sqlx::Error::PoolClosed) => sqlx::Error::PoolClosed,
+            Self::Engine(sqlx::Error::Io(error)) => io::Error::new(error.kind(), error.to_string()).into(),
+            other => io::Error::other(with_causes(other)).into(),
+        })
+    }
+}
+
+/// PostgreSQL's classes of errors that a row can cause: data, constraints, others who write. SQLite's numbers have none of them.
+fn blames_what_was_asked(error: &dyn DatabaseError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.len() == 5 && ["21", "22", "23", "40"].iter().any(|class| code.starts_with(class)))
 }

@@ -1,6 +1,6 @@
 //! Reports: deltas appended by whoever changes a file, folded into one row per org, and recounted to find a drift.
 
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 use super::files::append_delta;
@@ -104,7 +104,6 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
             select files, bytes, unique_files, unique_bytes from report_deltas where org_id = $1
         ) said";
     let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
-    let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
     db.read_snapshot(move |mut tx| {
         Box::pin(async move {
             let counted: Delta = sql!(tx.on(), c => sqlx::query_as(counted).bind(org).fetch_one(c).await)?;
@@ -116,8 +115,12 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
     .await
 }
 
-/// Recounts run one at a time in a process: a long one holds a reader, and there are few.
-static RECOUNTING: Semaphore = Semaphore::const_new(1);
+/// Lets jobs of a process recount one org at a time: a recount may take minutes, holds a reader meanwhile, and there are few.
+/// `None` while another has its turn.
+#[must_use]
+pub fn turn_to_recount(db: &Db) -> Option<SemaphorePermit<'_>> {
+    db.recounting().try_acquire().ok()
+}
 
 /// Appends the difference that a recount has found, to be folded like any other. `false` when the report has been mended
 /// since it was counted: the difference is appended already.
