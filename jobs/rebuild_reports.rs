@@ -2,10 +2,13 @@
 //!
 //! Before: nothing. The difference is read in one snapshot and appended as a delta, so nothing is locked and nothing that is
 //! stored meanwhile is counted twice. A second run finds no drift; one at the same time finds the same drift and that it has
-//! been mended since. It ends when the difference is appended and a fold is on.
+//! been mended since. It ends when the difference is appended and a fold is on. While another org is recounted in the same
+//! process it is put off, so that folds find a free slot.
 //!
 //! `longshore_report_drift_files` and `_bytes` add up the drift that was mended, whatever its sign and whichever the org, since
 //! the process began: at 0 no report was ever off, and every rise is one that was.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,11 +25,14 @@ pub struct RebuildReports {
     pub org: Option<Uuid>,
 }
 
+/// When to look again whether it is one's turn: seldom, as thousands of orgs may wait for one that takes minutes.
+const NEXT_TURN: Duration = Duration::from_secs(30);
+
 impl Job for RebuildReports {
     const KIND: &'static str = "rebuild_reports";
     const POOL: Pool = Pool::Report;
     /// Counting ten million rows takes a while.
-    const TIME_LIMIT: std::time::Duration = std::time::Duration::from_secs(900);
+    const TIME_LIMIT: Duration = Duration::from_secs(900);
 
     fn subject(&self) -> Uuid {
         self.org.unwrap_or(Uuid::nil())
@@ -41,7 +47,11 @@ impl Job for RebuildReports {
 }
 
 async fn rebuild(ctx: &Context, org: Uuid) -> Result<End, JobError> {
+    let Some(turn) = reports::turn_to_recount(&ctx.db) else {
+        return Err(JobError::Snooze { wait: NEXT_TURN, why: "another org is being recounted" });
+    };
     let drift = reports::rebuild(&ctx.db, org, ctx.now()).await?;
+    drop(turn);
     if drift != Delta::NONE {
         tracing::warn!(%org, ?drift, "a report had drifted and is mended");
         count(drift);
@@ -67,12 +77,14 @@ async fn rebuild_each(ctx: &Context) -> Result<End, JobError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Verdict;
     use crate::testkit::World;
 
     crate::on_every_engine! {
         two_rebuilds_at_once_mend_a_drift_once,
         a_drift_is_mended_before_the_first_fold_too,
         a_report_that_drifted_is_mended,
+        a_rebuild_is_put_off_while_another_recounts,
     }
 
     /// A world whose report is off.
@@ -123,5 +135,19 @@ mod tests {
 
         let report = world.report().await;
         assert_eq!((report.files, report.bytes, report.unique_files, report.unique_bytes), (1, 7, 1, 7));
+    }
+
+    async fn a_rebuild_is_put_off_while_another_recounts(world: World) {
+        let world = drifted(world).await;
+        let turn = reports::turn_to_recount(&world.ctx.db).unwrap();
+        world.ctx.push(&RebuildReports { org: Some(world.org) }).await.unwrap();
+
+        let (kind, verdict) = world.drain().await.remove(0);
+        assert_eq!(kind, RebuildReports::KIND);
+        assert!(matches!(verdict, Verdict::Snoozed { .. }), "{verdict:?}");
+
+        drop(turn);
+        world.clock.advance(NEXT_TURN);
+        assert_eq!(world.report().await.files, 1);
     }
 }

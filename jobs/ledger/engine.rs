@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
+use super::lender::Lender;
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{Connection, LedgerError, Tx};
@@ -22,20 +23,22 @@ pub enum Unit {
     Statements,
     /// One statement that a power cut may undo.
     Hint,
+    /// As a hint, but of those who cannot wait for others: the heartbeat.
+    Urgent,
 }
 
 impl Unit {
     /// Whether its commit waits for the disk.
     pub(super) const fn is_lasting(self) -> bool {
-        !matches!(self, Self::Hint)
+        !matches!(self, Self::Hint | Self::Urgent)
     }
 }
 
 impl Engine {
-    pub(super) fn reader(&self) -> Connection<&sqlx::SqlitePool, &sqlx::PgPool> {
+    pub(super) fn reader(&self) -> Connection<&sqlx::SqlitePool, &Lender> {
         match self {
             Self::Sqlite(engine) => Connection::Sqlite(engine.reader()),
-            Self::Postgres(engine) => Connection::Postgres(engine.pool()),
+            Self::Postgres(engine) => Connection::Postgres(engine.reader()),
         }
     }
 
@@ -47,6 +50,19 @@ impl Engine {
         match self {
             Self::Sqlite(engine) => engine.write(unit, |connection| body(Tx(Connection::Sqlite(connection)))).await,
             Self::Postgres(engine) => engine.write(unit, |connection| body(Tx(Connection::Postgres(connection)))).await,
+        }
+    }
+
+    pub(super) async fn read_snapshot<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        match self {
+            Self::Sqlite(engine) => engine.read_snapshot(|connection| body(Tx(Connection::Sqlite(connection)))).await,
+            Self::Postgres(engine) => {
+                engine.read_snapshot(|connection| body(Tx(Connection::Postgres(connection)))).await
+            }
         }
     }
 

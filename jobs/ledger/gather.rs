@@ -59,7 +59,8 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Gather<Q, A> {
 
 type Caller<A> = oneshot::Sender<Result<A, LedgerError>>;
 
-/// Answers together; if that fails, each alone, so that nobody fails for what another has asked.
+/// Answers together; if that fails, each alone, so that nobody fails for what another has asked. Where nobody is to blame, all
+/// are answered at once: to ask an engine that is away would take each of them the time that it took all.
 async fn answer_all<Q, A, F, R>(answer: &F, (questions, callers): (Vec<Q>, Vec<Caller<A>>))
 where
     Q: Clone,
@@ -74,16 +75,30 @@ where
                 tell(caller, Ok(answer));
             }
         }
-        Err(error) if alone.len() == 1 && !may_pass(&error) => {
-            if let Some(caller) = callers.into_iter().next() {
-                tell(caller, Err(error));
-            }
-        }
+        Err(error) if error.is_outage() || alone.len() == 1 && !may_pass(&error) => tell_all(callers, error),
         Err(error) => {
             tracing::warn!(error = with_causes(&error), questions = alone.len(), "asked again, each alone");
-            for (question, caller) in alone.into_iter().zip(callers) {
-                tell(caller, answer_alone(answer, question).await);
+            answer_each(answer, alone, callers).await;
+        }
+    }
+}
+
+/// Answers one after the other, until the engine goes away.
+async fn answer_each<Q, A, F, R>(answer: &F, questions: Vec<Q>, callers: Vec<Caller<A>>)
+where
+    Q: Clone,
+    F: Fn(Vec<Q>) -> R,
+    R: Future<Output = Result<Vec<A>, LedgerError>>,
+{
+    let mut callers = callers.into_iter();
+    for question in questions {
+        let answered = answer_alone(answer, question).await;
+        let Some(caller) = callers.next() else { return };
+        match answered {
+            Err(error) if error.is_outage() => {
+                return tell_all(std::iter::once(caller).chain(callers), error);
             }
+            answered => tell(caller, answered),
         }
     }
 }
@@ -123,8 +138,21 @@ fn tell<A>(caller: Caller<A>, answer: Result<A, LedgerError>) {
     drop(caller.send(answer));
 }
 
+/// Tells all the same, the first of them with its sources.
+fn tell_all<A>(callers: impl IntoIterator<Item = Caller<A>>, error: LedgerError) {
+    let mut callers = callers.into_iter();
+    let first = callers.next();
+    for caller in callers {
+        tell(caller, Err(error.retold()));
+    }
+    if let Some(caller) = first {
+        tell(caller, Err(error));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -162,5 +190,44 @@ mod tests {
         assert!(odd.unwrap_err().to_string().contains("odd"));
         assert!(unlucky.unwrap_err().to_string().contains("panicked"));
         assert_eq!(picky.ask(4).await.unwrap(), 4, "it still answers");
+    }
+
+    fn away() -> LedgerError {
+        sqlx::Error::from(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")).into()
+    }
+
+    fn says_away<T>(answer: Result<T, LedgerError>) -> bool {
+        matches!(answer, Err(LedgerError::Engine(sqlx::Error::Io(error))) if error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// Answers many with `together` and one alone with `away`; says how often it was asked to.
+    fn failing(together: fn() -> LedgerError) -> (Gather<u32, ()>, Arc<AtomicUsize>) {
+        let rounds = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&rounds);
+        let gather = Gather::new(move |numbers: Vec<u32>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Err(if numbers.len() > 1 { together() } else { away() }) }
+        });
+        (gather, rounds)
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_told_to_all_at_once() {
+        let (gather, rounds) = failing(away);
+
+        let answers = futures_util::future::join_all((0..100).map(|number| gather.ask(number))).await;
+
+        assert!(answers.into_iter().all(says_away));
+        assert!(rounds.load(Ordering::SeqCst) <= 2, "asked {rounds:?} times");
+    }
+
+    #[tokio::test]
+    async fn an_outage_while_each_is_asked_alone_is_told_to_the_rest_at_once() {
+        let (gather, rounds) = failing(|| LedgerError::Taken);
+
+        let answers = futures_util::future::join_all((0..100).map(|number| gather.ask(number))).await;
+
+        assert!(answers.into_iter().all(says_away));
+        assert!(rounds.load(Ordering::SeqCst) <= 3, "asked {rounds:?} times");
     }
 }

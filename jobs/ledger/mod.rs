@@ -27,6 +27,8 @@ pub mod dead_letters;
 mod engine;
 pub mod files;
 pub mod gather;
+pub mod kept;
+mod lender;
 mod moves;
 pub mod orgs;
 pub mod pools;
@@ -43,13 +45,21 @@ pub mod uploads;
 mod concurrency_tests;
 #[cfg(test)]
 mod schema_tests;
+#[cfg(test)]
+mod silence_tests;
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::migrate::Migrator;
+use tokio::sync::Semaphore;
 
-use crate::job::Pool;
+use crate::job::{Pool, with_causes};
 use engine::{Engine, Unit};
+pub use lender::Lender;
 pub use moves::{Moves, Waiter};
 
 /// Something to run a statement on, per engine.
@@ -89,31 +99,36 @@ pub struct Db {
     engine: Engine,
     moves: Moves,
     gathered: steps::Gathered,
+    recounting: Arc<Semaphore>,
+    open_uploads: Arc<kept::Kept<Vec<uploads::Open>>>,
 }
 
 impl Db {
     /// Opens the SQLite ledger in a file, made if it is not there, and brings its schema to head.
     pub async fn open_sqlite(path: &Path) -> Result<Self, LedgerError> {
-        let engine = sqlite::Sqlite::open(path, &sqlx::migrate!("../migrations/sqlite")).await?;
+        let engine = sqlite::Sqlite::open(path, &known(sqlx::migrate!("../migrations/sqlite"))).await?;
         Ok(Self::over(Engine::Sqlite(engine), Moves::default()))
     }
 
     /// Opens the PostgreSQL ledger at `postgres://…` and brings its schema to head; others may do so at the same time. It
-    /// holds at most so many connections, and two more on which processes signal each other. What the URL says as
+    /// holds at most so many connections (but at least three), and two more on which processes signal each other. What the URL says as
     /// `options=-c search_path=…` holds for all of it.
     pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, LedgerError> {
-        let engine = postgres::Postgres::open(url, connections, &sqlx::migrate!("../migrations/postgres")).await?;
+        let engine =
+            postgres::Postgres::open(url, connections, known(sqlx::migrate!("../migrations/postgres"))).await?;
         let moves = Moves::told_by(engine.signals());
         Ok(Self::over(Engine::Postgres(engine), moves))
     }
 
     fn over(engine: Engine, moves: Moves) -> Self {
-        Self { gathered: steps::Gathered::start(&engine), engine, moves }
+        let recounting = Arc::new(Semaphore::new(1));
+        let gathered = steps::Gathered::start(&engine);
+        Self { gathered, engine, moves, recounting, open_uploads: Arc::default() }
     }
 
     /// For `sql!`, to read outside of a write.
     #[must_use]
-    pub fn reader(&self) -> Connection<&sqlx::SqlitePool, &sqlx::PgPool> {
+    pub fn reader(&self) -> Connection<&sqlx::SqlitePool, &Lender> {
         self.engine.reader()
     }
 
@@ -145,9 +160,37 @@ impl Db {
         self.engine.write(Unit::Hint, body).await
     }
 
+    /// As [`Db::write_hint`] for the heartbeat, which must not wait until others give a connection back.
+    pub async fn write_urgent<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.write(Unit::Urgent, body).await
+    }
+
+    /// Runs `body`, which only reads, so that all of it sees one moment. It may take minutes.
+    pub(crate) async fn read_snapshot<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
+    {
+        self.engine.read_snapshot(body).await
+    }
+
     /// What many ask for together.
     pub(crate) fn gathered(&self) -> &steps::Gathered {
         &self.gathered
+    }
+
+    /// The last count of open uploads.
+    fn open_uploads(&self) -> &kept::Kept<Vec<uploads::Open>> {
+        &self.open_uploads
+    }
+
+    /// Of which there is one for all recounts.
+    fn recounting(&self) -> &Semaphore {
+        &self.recounting
     }
 
     /// Who waits for which upload to move.
@@ -190,6 +233,13 @@ impl Db {
     pub async fn close(&self) {
         self.engine.close().await;
     }
+}
+
+/// Migrations of a release. A ledger may have later ones: a newer release runs beside this one and has brought it further, to
+/// where this one can still live with it.
+fn known(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
 }
 
 /// A text that somebody else has written, an error for one, as PostgreSQL can keep it: without U+0000.
@@ -240,4 +290,32 @@ impl LedgerError {
             _ => false,
         }
     }
+
+    /// Whether the engine is to blame and not what it was asked: it is away, or too busy to answer in time.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        match self {
+            Self::Engine(Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed) => true,
+            Self::Engine(Database(error)) => error.kind() == ErrorKind::Other && !blames_what_was_asked(&**error),
+            _ => false,
+        }
+    }
+
+    /// An outage in the same words, for another who asked together with the first.
+    fn retold(&self) -> Self {
+        Self::Engine(match self {
+            Self::Engine(sqlx::Error::PoolTimedOut) => sqlx::Error::PoolTimedOut,
+            Self::Engine(sqlx::Error::PoolClosed) => sqlx::Error::PoolClosed,
+            Self::Engine(sqlx::Error::Io(error)) => io::Error::new(error.kind(), error.to_string()).into(),
+            other => io::Error::other(with_causes(other)).into(),
+        })
+    }
+}
+
+/// PostgreSQL's classes of errors that a row can cause: data, constraints, others who write. SQLite's numbers have none of them.
+fn blames_what_was_asked(error: &dyn DatabaseError) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.len() == 5 && ["21", "22", "23", "40"].iter().any(|class| code.starts_with(class)))
 }

@@ -1,6 +1,6 @@
 //! Reports: deltas appended by whoever changes a file, folded into one row per org, and recounted to find a drift.
 
-use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 use uuid::Uuid;
 
 use super::files::append_delta;
@@ -87,10 +87,6 @@ pub struct Recount {
     mends: i64,
 }
 
-/// What is read between its begin and its end is of one moment: on SQLite always, on PostgreSQL when it is asked for. To count
-/// tens of millions of files may take longer than a statement of ours may take there.
-const SNAPSHOT: &str = "begin isolation level repeatable read, read only; set local statement_timeout = '10min'";
-
 /// Recounts an org's files. Read in one snapshot, so a file stored meanwhile is in both counts or in neither.
 pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
     let counted = "select count(*) as files, cast(coalesce(sum(size), 0) as bigint) as bytes,
@@ -108,20 +104,23 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
             select files, bytes, unique_files, unique_bytes from report_deltas where org_id = $1
         ) said";
     let mends = "select coalesce(max(mends), 0) from org_reports where org_id = $1";
-    let _turn = RECOUNTING.acquire().await.expect("the semaphore is never closed");
-    let begin = db.reader().text("begin", SNAPSHOT);
-    sql!(db.reader(), pool => {
-        let mut snapshot = pool.begin_with(begin).await?;
-        let counted: Delta = sqlx::query_as(counted).bind(org).fetch_one(&mut *snapshot).await?;
-        let reported: Delta = sqlx::query_as(reported).bind(org).fetch_one(&mut *snapshot).await?;
-        let mends: i64 = sqlx::query_scalar(mends).bind(org).fetch_one(&mut *snapshot).await?;
-        snapshot.rollback().await?;
-        Ok(Recount { drift: counted.minus(reported), mends })
+    db.read_snapshot(move |mut tx| {
+        Box::pin(async move {
+            let counted: Delta = sql!(tx.on(), c => sqlx::query_as(counted).bind(org).fetch_one(c).await)?;
+            let reported: Delta = sql!(tx.on(), c => sqlx::query_as(reported).bind(org).fetch_one(c).await)?;
+            let mends: i64 = sql!(tx.on(), c => sqlx::query_scalar(mends).bind(org).fetch_one(c).await)?;
+            Ok(Recount { drift: counted.minus(reported), mends })
+        })
     })
+    .await
 }
 
-/// Recounts run one at a time in a process: a long one holds a reader, and there are few.
-static RECOUNTING: Semaphore = Semaphore::const_new(1);
+/// Lets jobs of a process recount one org at a time: a recount may take minutes, holds a reader meanwhile, and there are few.
+/// `None` while another has its turn.
+#[must_use]
+pub fn turn_to_recount(db: &Db) -> Option<SemaphorePermit<'_>> {
+    db.recounting().try_acquire().ok()
+}
 
 /// Appends the difference that a recount has found, to be folded like any other. `false` when the report has been mended
 /// since it was counted: the difference is appended already.

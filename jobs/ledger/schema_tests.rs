@@ -1,17 +1,42 @@
 //! The two folders of migrations belong together, and both lead from nothing to head.
 
-use sqlx::migrate::Migrator;
-use sqlx::{AssertSqlSafe, Executor as _};
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+
+use super::postgres::Postgres;
 use super::{Connection, steps, stores};
-use crate::testkit::World;
+use crate::testkit::{World, postgres as server};
 
 static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
 
 crate::on_every_engine! {
     an_empty_ledger_is_brought_to_head,
+    a_ledger_that_a_newer_release_has_migrated_is_opened,
     the_tables_are_the_same_on_both_engines,
+}
+
+/// Several processes that apply a migration which makes an index without locking its table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_is_made_concurrently_while_others_wait_for_it() {
+    let Some(url) = server::schema("an index that is made concurrently").await else { return };
+    let migrations = || {
+        let migration = |version, sql: &'static str, no_tx| {
+            Migration::new(version, "step".into(), MigrationType::Simple, sql.into_sql_str(), no_tx)
+        };
+        let index = migration(2, "create index concurrently waiting_ids on waiting (id)", true);
+        Migrator::with_migrations(vec![migration(1, "create table waiting (id bigint not null)", false), index])
+    };
+
+    let opened = join_all((0..4).map(|_| Postgres::open(&url, 3, migrations())));
+    let opened = tokio::time::timeout(Duration::from_secs(60), opened).await.expect("none waits for ever");
+
+    for engine in opened {
+        engine.unwrap().close().await;
+    }
 }
 
 mod planned {
@@ -19,11 +44,18 @@ mod planned {
 
     crate::on_postgres! {
         rows_are_looked_up_by_id_whatever_the_statistics_say,
+        what_is_read_from_end_to_end_is_not_compiled,
+    }
+
+    async fn what_is_read_from_end_to_end_is_not_compiled(world: World) {
+        let query = "explain (analyze, costs off) select count(*) from jobs where error = 'none'";
+        let plan: Vec<String> = sql!(world.ctx.db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+        assert!(plan.iter().all(|line| !line.contains("JIT")), "{plan:?}");
     }
 
     async fn rows_are_looked_up_by_id_whatever_the_statistics_say(world: World) {
         let Connection::Postgres(pool) = world.ctx.db.reader() else { panic!("not PostgreSQL") };
-        let mut connection = pool.acquire().await.unwrap();
+        let mut connection = pool.lend().await.unwrap();
         connection.execute("set plan_cache_mode = force_generic_plan; analyze uploads; analyze blobs").await.unwrap();
         connection.execute(MANY_UPLOADS).await.unwrap();
         connection.execute(MANY_BLOBS).await.unwrap();
@@ -76,6 +108,20 @@ async fn an_empty_ledger_is_brought_to_head(world: World) {
 
     let known: Vec<i64> = numbers_and_names(&SQLITE).into_iter().map(|(number, _)| number).collect();
     assert_eq!(applied, known);
+}
+
+async fn a_ledger_that_a_newer_release_has_migrated_is_opened(world: World) {
+    let newer = world.ctx.db.write_one(|mut tx| {
+        let query =
+            "insert into _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
+            select 9999, 'of a newer release', installed_on, success, checksum, execution_time
+            from _sqlx_migrations
+            where version = 1";
+        Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query(query).execute(c).await?.rows_affected())) })
+    });
+    assert_eq!(newer.await.unwrap(), 1);
+
+    world.beside().await.ping().await.unwrap();
 }
 
 async fn the_tables_are_the_same_on_both_engines(world: World) {

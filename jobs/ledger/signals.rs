@@ -5,18 +5,19 @@
 //! milliseconds longer. A signal that gets lost costs time only: whoever waits looks again by himself.
 
 use std::collections::{BTreeSet, HashSet};
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::Notify;
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::postgres::PATIENCE;
+use super::lender::{Lender, Patience, in_time};
 use crate::job::{Pool, with_causes};
 use crate::model::Status;
 
@@ -46,7 +47,11 @@ struct Line {
     /// Of this process, which does not listen to itself.
     sender: String,
     channel: String,
-    sessions: PgPool,
+    telling: Lender,
+    /// For the connection that listens.
+    options: PgConnectOptions,
+    patience: Patience,
+    closed: watch::Sender<bool>,
     outbox: Mutex<Outbox>,
     filled: Notify,
     on_move: Mutex<Vec<OnMove>>,
@@ -70,17 +75,14 @@ impl Drop for Tasks {
 
 impl Signals {
     /// Takes up the line in the background: one connection listens, another tells.
-    pub(super) fn start(options: PgConnectOptions, schema: &str) -> Self {
-        let sessions = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(PATIENCE)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connect_lazy_with(options);
+    pub(super) fn start(options: PgConnectOptions, schema: &str, patience: Patience) -> Self {
         let line = Arc::new(Line {
             sender: Uuid::new_v4().simple().to_string(),
             channel: format!("longshore_{schema}"),
-            sessions,
+            telling: Lender::new(1, options.clone(), Patience { answer: patience.connect, ..patience }),
+            options,
+            patience,
+            closed: watch::Sender::new(false),
             outbox: Mutex::default(),
             filled: Notify::new(),
             on_move: Mutex::default(),
@@ -119,13 +121,14 @@ impl Signals {
     }
 
     pub(super) async fn close(&self) {
-        self.line.sessions.close().await;
+        self.line.closed.send_replace(true);
+        self.line.telling.close().await;
     }
 }
 
 impl Line {
     async fn tell_on(self: Arc<Self>) {
-        while !self.sessions.is_closed() {
+        while !*self.closed.borrow() {
             self.filled.notified().await;
             let told = std::mem::take(&mut *lock(&self.outbox));
             if let Err(error) = self.notify(told.payloads(&self.sender)).await {
@@ -137,12 +140,20 @@ impl Line {
 
     async fn notify(&self, payloads: Vec<String>) -> Result<(), sqlx::Error> {
         let query = "select pg_notify($1, payload) from unnest($2) as payload";
-        sqlx::query(query).bind(&self.channel).bind(payloads).execute(&self.sessions).await.map(drop)
+        sqlx::query(query).bind(&self.channel).bind(payloads).execute(&self.telling).await.map(drop)
     }
 
     async fn listen_on(self: Arc<Self>) {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            _ = closed.wait_for(|closed| *closed) => {}
+            never = self.listen_again_and_again() => match never {},
+        }
+    }
+
+    async fn listen_again_and_again(&self) -> Infallible {
         let mut wait = FIRST;
-        while !self.sessions.is_closed() {
+        loop {
             if let Err(error) = self.listen(&mut wait).await {
                 tracing::debug!(error = with_causes(&error), ?wait, "other processes are not heard");
             }
@@ -151,18 +162,36 @@ impl Line {
         }
     }
 
-    /// Listens until the connection is lost.
+    /// Listens until the connection is lost. A line on which nobody speaks looks like one that is dead, so after a while it is
+    /// told once more to listen, which changes nothing but has to be answered.
     async fn listen(&self, wait: &mut Duration) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.sessions).await?;
+        let mut listener = PgListener::connect_with(&self.ear()).await?;
         listener.eager_reconnect(false);
-        listener.listen(&self.channel).await?;
+        in_time(self.patience.connect, listener.listen(&self.channel)).await?;
         *wait = FIRST;
         // Whatever was told while nobody listened.
         Pool::ALL.iter().for_each(|pool| self.ring(*pool));
-        while let Some(told) = listener.try_recv().await? {
-            self.hear(told.payload());
+        loop {
+            match timeout(self.patience.silence, listener.try_recv()).await {
+                Ok(Ok(Some(told))) => self.hear(told.payload()),
+                Ok(lost) => return lost.map(drop),
+                Err(_) => {
+                    let again = AssertSqlSafe(format!("LISTEN \"{}\"", self.channel));
+                    in_time(self.patience.connect, listener.execute(again)).await?;
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// A pool for one listener alone. It gives its connection back with a last word that has no limit, so a dead one holds its
+    /// place until the operating system gives up the socket.
+    fn ear(&self) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.patience.connect)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(self.options.clone())
     }
 
     /// A word that is not understood was sent by a later version, and is meant for others.

@@ -99,6 +99,17 @@ impl Sqlite {
         answered.await.map_err(|_| stopped())?
     }
 
+    /// Runs `body`, all of whose reads are of one moment.
+    pub async fn read_snapshot<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, LedgerError>>,
+    {
+        let mut snapshot = self.readers.begin().await?;
+        let read = body(&mut snapshot).await;
+        snapshot.rollback().await?;
+        read
+    }
+
     /// Waits for the writes under way and closes the readers.
     pub async fn close(&self) {
         let flushed = self.write(Unit::Statement, |_| async { Ok(()) }.boxed()).await;

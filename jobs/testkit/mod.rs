@@ -39,12 +39,14 @@ macro_rules! on_postgres {
 
 mod clock;
 pub mod contract;
+mod line;
 mod memory_bucket;
 mod memory_queue;
 pub mod postgres;
 mod world;
 
 pub use clock::HandClock;
+pub use line::Line;
 pub use memory_bucket::MemoryBucket;
 pub use memory_queue::MemoryQueue;
 pub use world::World;

@@ -155,7 +155,7 @@ pub(super) async fn renew(queue: &SqlQueue, leases: &[Lease]) -> Result<Vec<Leas
     let (held, clock, drift) = (held_json(leases), Arc::clone(&queue.clock), queue.drift.clone());
     let rows = queue
         .db
-        .write_hint(move |mut tx| {
+        .write_urgent(move |mut tx| {
             Box::pin(async move {
                 let query = tx.on().text(RENEW[0], RENEW[1]);
                 let until = drift.lease_time(clock.now()) + LEASE;

@@ -72,6 +72,7 @@ pub struct SqlQueue {
     is_shared: bool,
     pushes: Gather<Vec<NewJob>, ()>,
     settles: Gather<Vec<(Lease, Verdict)>, ()>,
+    counts: depths::Counts,
 }
 
 impl SqlQueue {
@@ -94,7 +95,8 @@ impl SqlQueue {
             let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
             Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), bells.clone(), settled))
         };
-        Self { db, clock, bells, drift: Drift::default(), is_shared: false, pushes, settles }
+        let (drift, counts) = (Drift::default(), depths::Counts::default());
+        Self { db, clock, bells, drift, is_shared: false, pushes, settles, counts }
     }
 
     /// Puts on very many, again if what others write at the same time is in the way.
