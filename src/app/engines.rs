@@ -57,14 +57,17 @@ pub(crate) async fn open_queue(
     pools: &[Pool],
 ) -> Result<Arc<dyn Engine>, StartError> {
     let (db, clock) = (db.clone(), Arc::clone(clock));
+    let unopened = |queue: String| move |source| StartError::Queue { queue, source };
     match &config.queue {
-        QueueEngine::Database => Ok(Arc::new(SqlQueue::shared(db, clock).await?)),
+        QueueEngine::Database => {
+            let queue = SqlQueue::shared(db, clock).await;
+            Ok(Arc::new(queue.map_err(unopened(config.database.to_string()))?))
+        }
         QueueEngine::Redis(url) => {
             let prefix = config.redis_prefix.clone();
             let options = redis::Options { url: url.reveal().to_owned(), prefix, pools: pools.to_vec() };
-            let connected = Box::pin(RedisQueue::connect(options, db, clock)).await;
-            let queue = connected.map_err(|source| StartError::Queue { queue: config.queue.to_string(), source })?;
-            Ok(Arc::new(queue))
+            let queue = Box::pin(RedisQueue::connect(options, db, clock)).await;
+            Ok(Arc::new(queue.map_err(unopened(config.queue.to_string()))?))
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
         let token = bootstrap.is_none().then(|| token_line(token.as_ref()));
         say(banner(app.url(), &[token, is_here_alone.then(reach_line)]));
     }
-    app.run(stop).await.map_err(|error| Failure::new("serving failed").because(&error))
+    Box::pin(app.run(stop)).await.map_err(|error| Failure::new("serving failed").because(&error))
 }
 
 /// Makes the first key, or the configured one, where it is not there.

@@ -61,7 +61,9 @@ pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> 
     }
     let now = queue.clock.now();
     let waiting = |rows: &Vec<Row>| rows.iter().map(|(_, _, waiting, ..)| count(*waiting)).sum();
-    let counted = async { Ok(sql!(queue.db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?) };
+    let counted = async {
+        Ok::<_, LedgerError>(sql!(queue.db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?)
+    };
     let rows = queue.counts.or_count(waiting, counted).await?;
     let mut depths = BTreeMap::new();
     for (pool, rank, waiting, due, running, oldest) in rows {
