@@ -3,8 +3,10 @@
 //! They live in the ledger wherever the queue lives. There is at most one per kind and subject: a later death takes the
 //! place of an earlier one, under a new id.
 
+use serde_json::json;
 use uuid::Uuid;
 
+use super::steps::listed;
 use super::{Db, LedgerError, Tx, keepable};
 use crate::job::{Lane, NewJob, Pool};
 use crate::model::Timestamp;
@@ -188,14 +190,10 @@ pub async fn retry(db: &Db, queue: &dyn Queue, filter: &Filter, now: Timestamp) 
 
 async fn remove(db: &Db, mut ids: Vec<Uuid>) -> Result<(), LedgerError> {
     ids.sort_unstable();
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            for id in ids {
-                let query = "delete from dead_letters where id = $1";
-                sql!(tx.on(), c => sqlx::query(query).bind(id).execute(c).await.map(drop))?;
-            }
-            Ok(())
-        })
+    let query = "delete from dead_letters where id in (select unhex(atom) from json_each($1))";
+    let list = json!(ids.into_iter().map(listed).collect::<Vec<_>>()).to_string();
+    db.write_one(move |mut tx| {
+        Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(list).execute(c).await.map(drop))?) })
     })
     .await
 }

@@ -27,6 +27,7 @@ pub mod dead_letters;
 mod engine;
 pub mod files;
 pub mod gather;
+pub mod kept;
 mod lender;
 mod moves;
 pub mod orgs;
@@ -99,6 +100,7 @@ pub struct Db {
     moves: Moves,
     gathered: steps::Gathered,
     recounting: Arc<Semaphore>,
+    open_uploads: Arc<kept::Kept<Vec<uploads::Open>>>,
 }
 
 impl Db {
@@ -120,7 +122,8 @@ impl Db {
 
     fn over(engine: Engine, moves: Moves) -> Self {
         let recounting = Arc::new(Semaphore::new(1));
-        Self { gathered: steps::Gathered::start(&engine), engine, moves, recounting }
+        let gathered = steps::Gathered::start(&engine);
+        Self { gathered, engine, moves, recounting, open_uploads: Arc::default() }
     }
 
     /// For `sql!`, to read outside of a write.
@@ -178,6 +181,11 @@ impl Db {
     /// What many ask for together.
     pub(crate) fn gathered(&self) -> &steps::Gathered {
         &self.gathered
+    }
+
+    /// The last count of open uploads.
+    fn open_uploads(&self) -> &kept::Kept<Vec<uploads::Open>> {
+        &self.open_uploads
     }
 
     /// Of which there is one for all recounts.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::steps::{Arrive, Issue, Verify, listed, millis};
@@ -352,19 +353,21 @@ pub async fn due_for_poll(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upl
 /// Sets when each of these is looked for next: ten minutes after it was issued, once more when its policy has ended, and
 /// then no more (`expire_uploads` has the last look).
 pub async fn polled(db: &Db, seen: Vec<Upload>, now: Timestamp) -> Result<(), LedgerError> {
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            for row in in_order(seen) {
-                let query = "update uploads set next_poll_at = $2 where id = $1 and next_poll_at <= $3";
-                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(next_poll(&row, now)).bind(now).execute(c).await.map(drop))?;
-            }
-            Ok(())
-        })
+    let query = "update uploads
+        set next_poll_at = cast(given.value ->> 'next' as bigint)
+        from json_each($1) given
+        where uploads.id = unhex(given.value ->> 'id') and next_poll_at <= $2";
+    let row = |row: &Upload| json!({ "id": listed(row.id), "next": next_poll(row, now).map(millis) });
+    let list = json!(in_order(seen).iter().map(row).collect::<Vec<_>>()).to_string();
+    db.write_one(move |mut tx| {
+        Box::pin(
+            async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(list).bind(now).execute(c).await.map(drop))?) },
+        )
     })
     .await
 }
 
-/// By id: two transactions that write many rows must not wait for each other in a ring.
+/// By id: two statements that write many rows must not wait for each other in a ring.
 fn in_order(mut rows: Vec<Upload>) -> Vec<Upload> {
     rows.sort_unstable_by_key(|row| row.id);
     rows
@@ -415,15 +418,17 @@ pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Up
 
 /// Notes that their jobs were put on again; the next time comes after twice the wait.
 pub async fn resumed(db: &Db, seen: Vec<Upload>, base: Duration, now: Timestamp) -> Result<(), LedgerError> {
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            for row in in_order(seen) {
-                let wait = base * (1 << (row.resumes + 1).clamp(0, 10));
-                let query = "update uploads set resume_at = $2, resumes = resumes + 1 where id = $1 and status = $3";
-                sql!(tx.on(), c => sqlx::query(query).bind(row.id).bind(now + wait).bind(row.status).execute(c).await.map(drop))?;
-            }
-            Ok(())
-        })
+    let query = "update uploads
+        set resume_at = cast(given.value ->> 'next' as bigint), resumes = resumes + 1
+        from json_each($1) given
+        where uploads.id = unhex(given.value ->> 'id') and status || '' = given.value ->> 'status'";
+    let row = |row: &Upload| {
+        let wait = base * (1 << (row.resumes + 1).clamp(0, 10));
+        json!({ "id": listed(row.id), "next": millis(now + wait), "status": row.status })
+    };
+    let list = json!(in_order(seen).iter().map(row).collect::<Vec<_>>()).to_string();
+    db.write_one(move |mut tx| {
+        Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(list).execute(c).await.map(drop))?) })
     })
     .await
 }
@@ -439,11 +444,13 @@ pub struct Open {
     pub oldest: Timestamp,
 }
 
-/// The open uploads by state; a state in which none stands is missing.
+/// The open uploads by state; a state in which none stands is missing. Of very many, the last count of this process.
 pub async fn open(db: &Db) -> Result<Vec<Open>, LedgerError> {
     let query = "select status, count(*) as count, min(created_at) as oldest
         from uploads
         where status in ('requested', 'issued', 'arrived', 'verified')
         group by status";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
+    let rows = |counted: &Vec<Open>| counted.iter().map(|open| open.count.unsigned_abs()).sum();
+    let count = async { Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?) };
+    db.open_uploads().or_count(rows, count).await
 }

@@ -67,6 +67,7 @@ pub struct SqlQueue {
     bells: Bells,
     pushes: Gather<Vec<NewJob>, ()>,
     settles: Gather<Vec<(Lease, Verdict)>, ()>,
+    counts: depths::Counts,
 }
 
 impl SqlQueue {
@@ -82,7 +83,7 @@ impl SqlQueue {
             let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
             Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), bells.clone(), settled))
         };
-        Self { db, clock, bells, pushes, settles }
+        Self { db, clock, bells, pushes, settles, counts: depths::Counts::default() }
     }
 
     /// Puts on very many, again if what others write at the same time is in the way.
