@@ -61,10 +61,7 @@ pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> 
     }
     let now = queue.clock.now();
     let waiting = |rows: &Vec<Row>| rows.iter().map(|(_, _, waiting, ..)| count(*waiting)).sum();
-    let counted = async {
-        Ok::<_, LedgerError>(sql!(queue.db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?)
-    };
-    let rows = queue.counts.or_count(waiting, counted).await?;
+    let rows = queue.counts.or_count(waiting, count_all(queue, now)).await?;
     let mut depths = BTreeMap::new();
     for (pool, rank, waiting, due, running, oldest) in rows {
         let depth = depths.entry((pool, rank)).or_insert_with(|| empty(pool, rank));
@@ -74,6 +71,10 @@ pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> 
         depth.oldest_age = depth.oldest_age.max(oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)));
     }
     Ok(depths.into_values().collect())
+}
+
+async fn count_all(queue: &SqlQueue, now: Timestamp) -> Result<Vec<Row>, LedgerError> {
+    Ok(sql!(queue.db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?)
 }
 
 const fn empty(pool: Pool, rank: i64) -> Depth {
