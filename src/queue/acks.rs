@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Engine, EngineError, LEASE, Lease};
+use super::engine::{Engine, EngineError, Lease};
 use super::holds::{Ack, Holds, Outcome};
 use super::pace::{BATCH, Backoff};
 
@@ -20,6 +20,8 @@ pub(super) struct Acker {
     pub(super) clock: Arc<dyn Clock>,
     /// Set once the worker is to end: what is abandoned from then on is handed back.
     pub(super) stopping: CancellationToken,
+    /// For how long an engine that answers may refuse an outcome: as long as leases last.
+    pub(super) patience: Duration,
 }
 
 impl Acker {
@@ -63,7 +65,7 @@ impl Acker {
         }
     }
 
-    /// Tries as long as the leases can last. Then each alone: one outcome that cannot be stored must not cost the others.
+    /// Tries for as long as leases last, and while the engine is away. Then each alone: one outcome that cannot be stored must not cost the others.
     async fn settle(&self, settled: &[(Lease, Verdict)]) {
         if self.persist(|| self.engine.settle(settled)).await {
             return;
@@ -86,12 +88,16 @@ impl Acker {
     where
         F: Future<Output = Result<(), EngineError>>,
     {
-        let deadline = Instant::now() + LEASE;
+        let mut deadline = Instant::now() + self.patience;
         let mut backoff = Backoff::default();
         loop {
             let Err(error) = attempt().await else { return true };
             let wait = backoff.next();
             tracing::warn!(error = with_causes(&error), ?wait, "outcomes are not stored yet");
+            // It is not the outcomes' fault then, and nobody takes their jobs back before the engine has been there again.
+            if self.engine.ping().await.is_err() {
+                deadline = Instant::now() + wait + self.patience;
+            }
             if Instant::now() + wait > deadline {
                 return false;
             }

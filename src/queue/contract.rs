@@ -103,6 +103,7 @@ macro_rules! every_promise {
                 an_outage_longer_than_a_lease_costs_nobody_a_job,
                 a_process_that_stood_still_lets_the_others_renew_first,
                 a_start_that_cannot_be_recorded_costs_no_lease,
+                an_outage_longer_than_a_lease_costs_no_outcome,
                 outcomes_that_cannot_be_stored_hold_up_a_shutdown_once_for_all_pools,
                 a_thousand_jobs_of_both_lanes_run_once_each,
                 an_engine_that_is_away_is_waited_for,
@@ -282,4 +283,4 @@ macro_rules! eventually {
         }
     };
 }
-use eventually;
+pub(super) use eventually;

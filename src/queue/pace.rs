@@ -16,9 +16,19 @@ pub struct Pace {
     pub beat: Duration,
 }
 
+/// Beats to a lease: two may fail.
+const BEATS: u32 = 3;
+
+impl Pace {
+    /// How long leases last at this pace.
+    pub(super) fn leases(&self) -> Duration {
+        BEATS * self.beat
+    }
+}
+
 impl Default for Pace {
     fn default() -> Self {
-        Self { poll: Duration::from_secs(1), beat: LEASE / 3 }
+        Self { poll: Duration::from_secs(1), beat: LEASE / BEATS }
     }
 }
 

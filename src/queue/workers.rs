@@ -132,8 +132,8 @@ impl Workers {
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         let staffs = self.staffs.iter().map(|staff| (staff.monitor.abort_handle(), staff.last_beat.clone())).collect();
-        // By then a lease has run out, unless the beats are made to be further apart.
-        Pulse { staffs, patience: LEASE.max(3 * self.shared.pace.beat) }
+        // No less: where beats are made to be close together, one may well be late.
+        Pulse { staffs, patience: LEASE.max(self.shared.pace.leases()) }
     }
 
     /// How many jobs run now.
@@ -172,6 +172,7 @@ impl Staff {
             holds: Arc::clone(&holds),
             clock: Arc::clone(&shared.ctx.clock),
             stopping: shared.stopping.clone(),
+            patience: shared.pace.leases(),
         };
         let served_by = [
             AbortOnDropHandle::new(tokio::spawn(heart.run(shared.pace.beat))),

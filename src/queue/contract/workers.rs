@@ -331,7 +331,7 @@ pub(super) async fn outcomes_that_cannot_be_stored_hold_up_a_shutdown_once_for_a
     let jobs: Vec<NewJob> = kinds.into_iter().map(|kind| undecodable(kind).unwrap()).collect();
     let pools: Vec<Pool> = jobs.iter().map(NewJob::pool).collect();
     world.push(jobs).await;
-    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &pools).await;
+    let workers = Workers::start_at(DEAF, world.context(), flaky.clone(), |_| 20, &pools).await;
     eventually!(flaky.refused(Op::Settle) >= pools.len() && flaky.claimed() == pools.len());
 
     let began = Instant::now();
@@ -340,16 +340,36 @@ pub(super) async fn outcomes_that_cannot_be_stored_hold_up_a_shutdown_once_for_a
     assert!(began.elapsed() < 2 * LAST_WORDS, "each pool has waited by itself: {:?}", began.elapsed());
 }
 
+pub(super) async fn an_outage_longer_than_a_lease_costs_no_outcome(world: World) {
+    let flaky = Flaky::over(world.engine.clone());
+    push_act(&world, Act::Hang).await;
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
+    eventually!(workers.running() == 1);
+
+    // At this pace leases last no longer than between the first attempts to store it.
+    flaky.go(true);
+    eventually!(flaky.refused(Op::Settle) > 3);
+    flaky.go(false);
+
+    eventually!(waits(&world).await);
+    workers.shutdown(LIMIT).await;
+    world.clock.crank(Duration::from_secs(60));
+    let job = world.claim_only().await;
+    assert_eq!((job.losses, job.crashes, job.delivery.attempt), (0, 0, 2));
+}
+
 pub(super) async fn a_thousand_jobs_of_both_lanes_run_once_each(world: World) {
     let lanes = [Lane::Interactive, Lane::Bulk];
     let jobs = (0..1_000).map(|index| NewJob::of(&Noop::new(Uuid::now_v7()), lanes[index % 2], world.now()));
     world.push(jobs.collect()).await;
+    let flaky = Flaky::over(world.engine.clone());
 
-    let workers = start(&world).await;
+    let workers = Workers::start_at(BRISK, world.context(), flaky.clone(), |_| 20, &[POOL]).await;
 
     eventually!(world.is_empty().await);
     workers.shutdown(LIMIT).await;
     assert!(world.letters().await.is_empty());
+    assert_eq!(flaky.claimed(), 1_000);
 }
 
 pub(super) async fn an_engine_that_is_away_is_waited_for(world: World) {

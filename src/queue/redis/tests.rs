@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::server::{Private, Server};
 use super::{RedisQueue, calls};
 use crate::queue::bench;
+use crate::queue::contract::eventually;
 use crate::queue::engine::{CRASH_CAP, Claim, Claimed, Engine, LEASE, Lease};
 use crate::queue::pace::Pace;
 use crate::queue::workers::Workers;
@@ -27,17 +28,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Never looks without a ring.
 const DEAF: Pace = Pace { poll: HOUR, beat: HOUR };
 const BRISK: Pace = Pace { poll: Duration::from_millis(50), beat: Duration::from_millis(50) };
-
-/// Waits until a condition holds, and fails after a generous deadline.
-macro_rules! eventually {
-    ($condition:expr) => {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        while !$condition {
-            assert!(tokio::time::Instant::now() < deadline, "never came true: {}", stringify!($condition));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-}
 
 /// One process, and what it shares with others: a ledger, a clock and a server.
 struct Process {
