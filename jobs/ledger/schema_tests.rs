@@ -17,6 +17,7 @@ crate::on_every_engine! {
     an_empty_ledger_is_brought_to_head,
     a_ledger_that_a_newer_release_has_migrated_is_opened,
     the_tables_are_the_same_on_both_engines,
+    the_indexes_are_the_same_on_both_engines,
 }
 
 /// Several processes that apply a migration which makes an index without locking its table.
@@ -155,4 +156,29 @@ const COLUMNS: &str = "
     uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy uploads.policy_expires_at uploads.reason
     uploads.resume_at uploads.resumes uploads.sha256 uploads.size uploads.status uploads.target_kind
     uploads.target_number uploads.updated_at uploads.user_id uploads.verified_sha256
+";
+
+async fn the_indexes_are_the_same_on_both_engines(world: World) {
+    // Those of constraints have names of the engine's own.
+    let query = world.ctx.db.reader().text(
+        "select tbl_name || '.' || name || case when sql like 'create unique%' then '!' else '' end
+        from sqlite_schema
+        where type = 'index' and sql is not null",
+        "select tablename || '.' || indexname || case when indexdef like 'CREATE UNIQUE%' then '!' else '' end
+        from pg_indexes
+        where schemaname = current_schema() and tablename not like '\\_sqlx%' and indexname not in (
+            select conname from pg_constraint join pg_namespace n on n.oid = connamespace where nspname = current_schema())",
+    );
+    let mut indexes: Vec<String> =
+        sql!(world.ctx.db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+    indexes.sort();
+
+    assert_eq!(indexes, INDEXES.split_whitespace().collect::<Vec<_>>());
+}
+
+/// Every index that is not of a constraint; `!` is unique.
+const INDEXES: &str = "
+    api_keys.api_keys_by_org dead_letters.dead_letters_by_subject files.files_by_blob files.files_by_org
+    jobs.jobs_leased jobs.jobs_waiting report_deltas.report_deltas_by_org uploads.uploads_by_org uploads.uploads_by_ref!
+    uploads.uploads_open uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";
