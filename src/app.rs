@@ -99,7 +99,7 @@ impl App {
     pub(crate) async fn open(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self, StartError> {
         check_bucket(&config, &roles)?;
         let folder = Files::claim(&config)?;
-        let db = patiently(&config.database, || open_ledger(&config)).await?;
+        let db = patiently(|| open_ledger(&config)).await?;
         let files = folder.map(|folder| Files::with_ledger(folder, &config)).transpose()?;
         let listener = if roles.intake { Some(bind(config.listen).await?) } else { None };
         let metrics_listener = match config.metrics_listen {
@@ -109,9 +109,9 @@ impl App {
         let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(config.listen);
         let url = config.public_url(bound);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut store = patiently(&config.bucket, || Store::open(&config, &url)).await?;
+        let mut store = patiently(|| Store::open(&config, &url)).await?;
         let notices = Notices::open(&config, &mut store, roles.intake).await?;
-        let engine = patiently(&config.queue, || open_queue(&config, &db, &clock, &roles.pools)).await?;
+        let engine = patiently(|| open_queue(&config, &db, &clock, &roles.pools)).await?;
         take_over(&config, &engine).await?;
         let ctx = Context { db, bucket: store.bucket(), queue: as_queue(&engine), clock, limits: config.limits };
         // Before anybody is told the address: from now on a client may connect, and is answered once we run.

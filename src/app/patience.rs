@@ -1,6 +1,5 @@
 //! Waiting at the start for servers that are away: a fleet is often brought up together with them, in no order.
 
-use std::fmt::Display;
 use std::iter;
 use std::time::Duration;
 
@@ -14,12 +13,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How many pauses make up a minute. Then whoever watches the process has to hear of it.
 const PAUSES: usize = 15;
 
-/// Opens what is at `place`, again and again for about a minute as long as the error is one that may pass.
-pub(super) async fn patiently<T>(
-    place: &impl Display,
-    open: impl AsyncFnMut() -> Result<T, StartError>,
-) -> Result<T, StartError> {
-    with_pauses(pauses(), place, open).await
+/// Opens it, again and again for about a minute as long as the error is one that may pass. The errors say what it is.
+pub(super) async fn patiently<T>(open: impl AsyncFnMut() -> Result<T, StartError>) -> Result<T, StartError> {
+    with_pauses(pauses(), open).await
 }
 
 fn pauses() -> impl Iterator<Item = Duration> {
@@ -28,13 +24,12 @@ fn pauses() -> impl Iterator<Item = Duration> {
 
 async fn with_pauses<T>(
     pauses: impl Iterator<Item = Duration>,
-    place: &impl Display,
     mut open: impl AsyncFnMut() -> Result<T, StartError>,
 ) -> Result<T, StartError> {
     for pause in pauses {
         match open().await {
             Err(error) if error.may_pass() => {
-                tracing::warn!(server = %place, error = with_causes(&error), "not there yet; tried again in {pause:?}");
+                tracing::warn!(error = with_causes(&error), "not there yet; tried again in {pause:?}");
             }
             ended => return ended,
         }
@@ -54,7 +49,7 @@ mod tests {
     /// The outcome of a start whose first tries fail like this, and how many tries there were.
     async fn start(fails: usize, how: fn() -> sqlx::Error) -> (Result<(), StartError>, usize) {
         let mut tries = 0;
-        let ended = with_pauses(pauses().map(|_| Duration::ZERO), &"postgres://db/l", async || {
+        let ended = with_pauses(pauses().map(|_| Duration::ZERO), async || {
             tries += 1;
             if tries > fails {
                 return Ok(());

@@ -96,7 +96,7 @@ pub(crate) enum Checksums {
 }
 
 impl Options {
-    /// AWS's own S3 by the SDK's chain, and parts of 8 MiB, eight at once, 256 MiB in all.
+    /// AWS's own S3 by the SDK's chain, and parts of 8 MiB, eight at once, 256 MiB in all for reads and 128 MiB for puts.
     pub(crate) fn new(bucket: impl Into<String>) -> Self {
         Self {
             bucket: bucket.into(),
@@ -107,7 +107,7 @@ impl Options {
             path_style: false,
             checksums: Checksums::default(),
             read_budget: 256 << 20,
-            put_budget: 256 << 20,
+            put_budget: 128 << 20,
             part_size: 8 << 20,
             streams: 8,
             clock: Arc::new(SystemClock),

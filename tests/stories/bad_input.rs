@@ -72,3 +72,35 @@ fn only_data_beside(folder: &Path, engines: Engines) {
     let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, if engines.are_remote() { vec![] } else { vec!["data"] });
 }
+
+#[tokio::test]
+async fn a_part_of_a_fleet_that_was_told_no_bucket_is_refused_before_it_rejects_what_others_have_stored() {
+    let ledger = ("LONGSHORE_DATABASE_URL", "postgres://longshore:secret@127.0.0.1:1/longshore");
+    let place = Engines::Local.place(&[ledger]).await;
+
+    for part in ["worker", "intake"] {
+        let refused = place.run(&[part]);
+
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains("bucket") && told.contains("postgres://(hidden)@127.0.0.1:1/longshore"), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_a_server_ends_in_good_order_when_it_is_asked_to() {
+    let ledger = ("LONGSHORE_DATABASE_URL", "postgres://longshore:secret@127.0.0.1:1/longshore");
+    let place = Engines::Local.place(&[ledger]).await;
+    let mut up = place.command(&["up"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(up.stderr.take().unwrap());
+
+    let mut told = String::new();
+    while !told.contains("not there yet") {
+        assert_ne!(std::io::BufRead::read_line(&mut lines, &mut told).unwrap(), 0, "it ended by itself: {told}");
+    }
+    let sent = std::process::Command::new("kill").args(["-TERM", &up.id().to_string()]).status().unwrap();
+
+    assert!(sent.success() && up.wait().unwrap().success());
+    assert!(told.contains("postgres://(hidden)@127.0.0.1:1/longshore") && !told.contains("secret"), "{told}");
+}

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 /// How many uploads there are.
 fn length() -> usize {
-    env::var("LONGSHORE_FLEET_UPLOADS").map_or(200, |text| text.parse().expect("LONGSHORE_FLEET_UPLOADS is a number"))
+    env::var("LONGSHORE_FLEET_UPLOADS").map_or(150, |text| text.parse().expect("LONGSHORE_FLEET_UPLOADS is a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
