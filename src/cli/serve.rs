@@ -20,7 +20,9 @@ pub(super) async fn serve(config: Config, roles: Roles) -> Result<(), Failure> {
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
     let stop = shutdown::on_signal().map_err(|error| Failure::new("signals cannot be listened for").because(&error))?;
     // Servers may be waited for, and whoever stops us need not wait for them too.
-    let Some(opened) = stop.run_until_cancelled(Box::pin(App::open(config, roles, metrics))).await else { return Ok(()) };
+    let Some(opened) = stop.run_until_cancelled(Box::pin(App::open(config, roles, metrics))).await else {
+        return Ok(());
+    };
     let app = opened.map_err(|error| cannot_start(&error))?;
     // A worker alone has nobody to show a new token to.
     let token = if intake || bootstrap.is_some() { make_first_key(&app, bootstrap.clone()).await? } else { None };
