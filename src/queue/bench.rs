@@ -113,8 +113,8 @@ async fn drain(ctx: &Context, engine: &Arc<dyn Engine>) -> Result<Duration, BoxE
     let started = Instant::now();
     let workers = start(ctx, engine).await;
     while !is_empty(&**engine).await? {
-        // To ask is work for the engine too: a hundredth of the time is exact enough.
-        tokio::time::sleep((started.elapsed() / 100).max(Duration::from_millis(5))).await;
+        // To ask is work for the engine too: a fiftieth of the time is exact enough.
+        tokio::time::sleep((started.elapsed() / 50).max(Duration::from_millis(5))).await;
     }
     let drained = started.elapsed();
     workers.shutdown(Duration::from_secs(5)).await;

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use longshore_jobs::job::{Lane, Pool};
 use longshore_jobs::model::Timestamp;
 
-/// How much later than its due time a job may appear and be found at once.
-const MARGIN: Duration = Duration::from_millis(500);
+/// How much later than its due time a job may appear and be found at once. What was taken within the margin is walked over by
+/// each claim: with 500 ms, that was all of 50,000 jobs pushed at once, and draining them took a third longer.
+const MARGIN: Duration = Duration::from_millis(50);
 /// How often all of a pool is looked at.
-const FULL_LOOK: Duration = Duration::from_secs(1);
+const FULL_LOOK: Duration = Duration::from_millis(250);
 const EVERYTHING: Timestamp = Timestamp::from_millis(i64::MIN);
 
 /// One floor per pool and lane. Cheap to clone.
