@@ -33,6 +33,12 @@ pub fn find(kind: &str) -> Option<&'static Entry> {
     ROSTER.iter().find(|entry| entry.kind == kind)
 }
 
+/// How many attempts a job of that kind has. One that is not on the roster has one: to be found out.
+#[must_use]
+pub fn attempts(kind: &str) -> u32 {
+    find(kind).map_or(1, |entry| entry.attempts)
+}
+
 /// Every entry, in the order of the pipeline.
 #[must_use]
 pub fn all() -> &'static [Entry] {

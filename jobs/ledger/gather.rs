@@ -16,7 +16,7 @@ use crate::job::with_causes;
 const WAITING: usize = 4096;
 /// How many are answered together at most.
 const TOGETHER: usize = 256;
-/// How often one is asked again after a clash with what another process wrote at the same time.
+/// How often it is attempted again after a clash with what another process wrote at the same time.
 const CLASHES: usize = 3;
 
 /// Asks for things together with others. Cheap to clone.
@@ -109,16 +109,23 @@ where
     F: Fn(Vec<Q>) -> R,
     R: Future<Output = Result<Vec<A>, LedgerError>>,
 {
-    let mut clashes = 0;
-    loop {
-        match guarded(answer(vec![question.clone()])).await {
-            Err(error) if may_pass(&error) && clashes < CLASHES => clashes += 1,
-            answered => {
-                let unanswered = || LedgerError::Uncommitted("nothing was answered".to_owned());
-                return answered.and_then(|mut answers| answers.pop().ok_or_else(unanswered));
-            }
+    let answered = past_clashes(move || guarded(answer(vec![question.clone()]))).await;
+    let unanswered = || LedgerError::Uncommitted("nothing was answered".to_owned());
+    answered.and_then(|mut answers| answers.pop().ok_or_else(unanswered))
+}
+
+/// Attempts it, and again if what others write at the same time is in the way.
+pub async fn past_clashes<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, LedgerError>
+where
+    F: Future<Output = Result<T, LedgerError>>,
+{
+    for _ in 0..CLASHES {
+        match attempt().await {
+            Err(error) if may_pass(&error) => {}
+            ended => return ended,
         }
     }
+    attempt().await
 }
 
 /// Whether the same question may be answered a moment later. A unique row that another process wrote during our statement is

@@ -161,6 +161,13 @@ where
     read
 }
 
+/// The URL of the same database with everything in a schema, whose name is a plain word.
+#[must_use]
+pub fn in_schema(url: &str, schema: &str) -> String {
+    let sign = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{sign}options=-c%20search_path%3D{schema}")
+}
+
 /// Brings the schema to head on a connection of its own, which may take its time; says which schema it is.
 async fn migrate(
     options: &PgConnectOptions,

@@ -43,10 +43,12 @@ mod line;
 mod memory_bucket;
 mod memory_queue;
 pub mod postgres;
+mod servers;
 mod world;
 
 pub use clock::HandClock;
 pub use line::Line;
 pub use memory_bucket::MemoryBucket;
 pub use memory_queue::MemoryQueue;
+pub use servers::given;
 pub use world::World;

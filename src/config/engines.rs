@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use longshore_jobs::ledger::postgres::in_schema;
 use url::Url;
 
 use super::Secret;
@@ -65,8 +66,7 @@ impl DatabaseEngine {
     /// The same server with everything in a schema, whose name is a plain word. Files have none.
     pub(crate) fn in_schema(&self, schema: &str) -> Self {
         let Self::Postgres(url) = self else { return self.clone() };
-        let sign = if url.reveal().contains('?') { '&' } else { '?' };
-        Self::Postgres(Secret(format!("{}{sign}options=-c%20search_path%3D{schema}", url.reveal())))
+        Self::Postgres(Secret(in_schema(url.reveal(), schema)))
     }
 
     /// The file; `None` when it is a server.

@@ -21,6 +21,14 @@ pub const LEASE: Duration = Duration::from_secs(15);
 pub const CRASH_CAP: u32 = 5;
 /// The reason of a job that died by [`CRASH_CAP`].
 pub const CRASHED: &str = "crashed";
+
+/// What the letter of such a job says, once that is told.
+pub(super) fn crash_told(kind: &str, subject: Uuid, crashes: i64) -> String {
+    let error = format!("its worker died while it ran, {crashes} times");
+    tracing::error!(error, kind, %subject, "job is dead");
+    error
+}
+
 /// One claim in so many takes bulk jobs first.
 const BULK_EVERY: u32 = 10;
 

@@ -13,8 +13,9 @@ use aws_sdk_s3::types::{
     S3KeyFilter,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use longshore_jobs::testkit::given;
+use longshore_jobs::testkit::postgres::schema_on;
 use serde_json::json;
-use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::server::{Place, Server};
@@ -42,13 +43,7 @@ impl Engines {
             Self::Postgres => &[POSTGRES, AWS],
             Self::Redis => &[POSTGRES, REDIS, AWS],
         };
-        let missing: Vec<_> = needed.iter().filter(|name| env::var_os(name).is_none()).collect();
-        if missing.is_empty() {
-            return true;
-        }
-        assert!(env::var_os("LONGSHORE_TEST_REQUIRE").is_none(), "{missing:?} should have been set");
-        eprintln!("SKIPPED: a story on {self:?} ({missing:?} not set; ops/test starts these servers)");
-        false
+        needed.iter().all(|name| given(name, &format!("a story on {self:?}")).is_some())
     }
 
     /// Whether objects lie in a bucket that is not this program's own.
@@ -107,12 +102,8 @@ impl Servers {
 
     /// What the program has to know to run on them: a schema and a prefix of one's own, and the cloud's bucket and queue.
     pub async fn settings(&self, engines: Engines, cloud: &Cloud) -> Vec<(String, String)> {
-        let schema = format!("t_{}", Uuid::now_v7().simple());
-        let mut connection = PgConnection::connect(&self.postgres).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("create schema {schema}"))).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
         let mut settings = vec![
-            ("LONGSHORE_DATABASE_URL", format!("{}?options=-c%20search_path%3D{schema}", self.postgres)),
+            ("LONGSHORE_DATABASE_URL", schema_on(&self.postgres).await),
             ("LONGSHORE_BUCKET_URL", format!("s3://{}", cloud.name)),
             ("LONGSHORE_S3_ENDPOINT", self.aws.clone()),
             ("LONGSHORE_INBOX_URL", format!("sqs+{}", cloud.queue_url)),
@@ -122,7 +113,7 @@ impl Servers {
         ];
         if engines == Engines::Redis {
             settings.push(("LONGSHORE_QUEUE_URL", self.redis.clone()));
-            settings.push(("LONGSHORE_REDIS__PREFIX", schema));
+            settings.push(("LONGSHORE_REDIS__PREFIX", cloud.name.clone()));
         }
         settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

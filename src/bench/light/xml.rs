@@ -1,15 +1,6 @@
 //! The little XML that S3 speaks, written and read without a parser: requests come from clients of ours, which nest nothing.
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-
-pub(super) use crate::bucket::local::fault::escape;
-
-/// A document with this element.
-pub(super) fn answer(status: StatusCode, element: &str) -> Response {
-    let document = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{element}");
-    (status, [(header::CONTENT_TYPE, "application/xml")], document).into_response()
-}
+pub(super) use crate::bucket::local::fault::{escape, xml as answer};
 
 /// What stands within each element of that name that has no attributes, as it is written.
 pub(super) fn elements<'a>(document: &'a str, name: &str) -> impl Iterator<Item = &'a str> {

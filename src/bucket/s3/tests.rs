@@ -13,23 +13,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use longshore_jobs::model::Timestamp;
+use longshore_jobs::testkit::given;
 
 use super::*;
 use server::{Act, Asked, ETAG, Server};
 
 const PART: usize = 1000;
-
-/// What `ops/test` gives; without it a line says what is left out, or the test fails where nothing may be.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see what was left out")]
-fn setting(name: &str, what: &str) -> Option<String> {
-    let value = std::env::var(name).ok();
-    if value.is_none() {
-        let skipped = format!("SKIPPED: {what} ({name} is not set; ops/test starts one)");
-        assert!(std::env::var_os("LONGSHORE_TEST_REQUIRE").is_none(), "{skipped}");
-        eprintln!("{skipped}");
-    }
-    value
-}
 
 /// Credentials of the test's own, in a region that nobody has to look up.
 fn options(bucket: &str, credentials: Credentials) -> Options {

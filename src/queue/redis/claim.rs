@@ -100,8 +100,7 @@ impl<'t> Text<'t> {
     }
 
     fn into_claimed(self, lease: Lease) -> Claimed {
-        // A job that is not on the roster has one attempt: to be found out.
-        let max_attempts = roster::find(self.kind).map_or(1, |entry| entry.attempts);
+        let max_attempts = roster::attempts(self.kind);
         Claimed {
             lease,
             delivery: Delivery {

@@ -1,6 +1,6 @@
 //! Putting jobs on. Rings the pool's bell with every chunk: whoever rests need not wait for the last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use longshore_jobs::job::{NewJob, Pool};
@@ -8,6 +8,7 @@ use redis::{Cmd, RedisResult};
 
 use super::RedisQueue;
 use super::calls::{self, CHUNK, lane_number};
+use crate::queue::counters::Enqueued;
 use crate::queue::engine;
 
 /// How many chunks are on their way at once: the next is there when one is done, and other calls get their turn between.
@@ -30,7 +31,7 @@ async fn push_chunk(queue: &RedisQueue, pool: Pool, jobs: &[NewJob]) -> RedisRes
     call.arg(queue.now().as_millis()).arg(&queue.0.sender);
     jobs.iter().for_each(|job| add(&mut call, job));
     queue.eval::<()>(&calls::PUSH, &call).await?;
-    count(jobs);
+    Enqueued::of(jobs).count();
     queue.0.wakes.wake(pool);
     Ok(())
 }
@@ -38,14 +39,4 @@ async fn push_chunk(queue: &RedisQueue, pool: Pool, jobs: &[NewJob]) -> RedisRes
 fn add(call: &mut Cmd, job: &NewJob) {
     let (kind, subject, due, payload) = (job.kind(), job.subject().simple(), job.due().as_millis(), job.payload());
     call.arg(lane_number(job.lane())).arg(format!("{kind} {subject} {due} 0 0 0 {payload}"));
-}
-
-fn count(jobs: &[NewJob]) {
-    let mut kinds: HashMap<&'static str, u64> = HashMap::new();
-    for job in jobs {
-        *kinds.entry(job.kind()).or_default() += 1;
-    }
-    for (kind, count) in kinds {
-        metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
-    }
 }

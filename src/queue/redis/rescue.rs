@@ -14,7 +14,7 @@ use super::RedisQueue;
 use super::calls::{self, STREAMS, lease_of};
 use super::claim::Text;
 use super::settle::{self, Verb};
-use crate::queue::engine::{CRASH_CAP, CRASHED, LEASE};
+use crate::queue::engine::{CRASH_CAP, CRASHED, LEASE, crash_told};
 
 /// How many entries one script takes back.
 const AT_ONCE: usize = 100;
@@ -104,10 +104,8 @@ async fn bury(queue: &RedisQueue, pool: Pool, stream: u8, crashed: &[(String, Ve
             tracing::error!(%pool, id, "a dead job cannot be read, and leaves no letter");
             continue;
         };
-        let error = format!("its worker died while it ran, {} times", text.crashes);
-        let letter = settle::letter(&lease, &text, CRASHED, error, queue.now());
-        tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
-        letters.push(letter);
+        let error = crash_told(text.kind, text.subject, text.crashes.into());
+        letters.push(settle::letter(&lease, &text, CRASHED, error, queue.now()));
     }
     let count = u64::try_from(leases.len()).unwrap_or(u64::MAX);
     settle::insert(queue, letters).await?;

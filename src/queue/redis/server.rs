@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_jobs::job::Pool;
 use longshore_jobs::ledger::Db;
 use longshore_jobs::outside::Clock;
+use longshore_jobs::testkit::given;
 use redis::{Client, Connection, Script};
 use uuid::Uuid;
 
@@ -70,16 +71,7 @@ pub(in crate::queue) struct Server {
 impl Server {
     /// `None`, said aloud, when there is none.
     pub(in crate::queue) fn given() -> Option<Self> {
-        match std::env::var("LONGSHORE_TEST_REDIS") {
-            Ok(url) => Some(Self::at(url)),
-            Err(_) if std::env::var_os("LONGSHORE_TEST_REQUIRE").is_some() => {
-                panic!("LONGSHORE_TEST_REDIS is not set, and LONGSHORE_TEST_REQUIRE is")
-            }
-            Err(_) => {
-                skipped();
-                None
-            }
-        }
+        given("LONGSHORE_TEST_REDIS", "the queue on Redis").map(Self::at)
     }
 
     pub(super) fn at(url: String) -> Self {
@@ -110,9 +102,4 @@ impl Server {
     pub(super) fn connection(&self) -> Connection {
         Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a skip must be seen")]
-fn skipped() {
-    eprintln!("SKIPPED: the queue on Redis (LONGSHORE_TEST_REDIS is not set; ops/test starts one)");
 }

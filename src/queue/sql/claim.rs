@@ -116,8 +116,7 @@ async fn claim_in(mut tx: Tx<'_>, terms: Terms) -> Result<(Vec<Claimed>, Timesta
 impl Row {
     fn into_claimed(self, token: i64, pool: Pool) -> Claimed {
         let id = u128::try_from(self.id).expect("row ids count up from 1");
-        // A job that is not on the roster has one attempt: to be found out.
-        let max_attempts = roster::find(&self.kind).map_or(1, |entry| entry.attempts);
+        let max_attempts = roster::attempts(&self.kind);
         Claimed {
             lease: Lease { id, token, pool, lane: lane_of(self.lane) },
             delivery: Delivery {

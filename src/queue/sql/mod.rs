@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use longshore_jobs::job::{Lane, NewJob, Pool, Verdict};
-use longshore_jobs::ledger::gather::Gather;
+use longshore_jobs::ledger::gather::{Gather, past_clashes};
 use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, Queue, QueueError};
@@ -58,8 +58,6 @@ use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 
 /// A push of more jobs than this is not made together with others: they need not wait for it.
 const GATHERED: usize = 500;
-/// How often such a push is made again.
-const CLASHES: usize = 3;
 
 /// The queue on the `jobs` table. Cheap to clone.
 #[derive(Clone)]
@@ -99,16 +97,14 @@ impl SqlQueue {
         Self { db, clock, bells, drift, is_shared: false, pushes, settles, counts }
     }
 
-    /// Puts on very many, again if what others write at the same time is in the way.
+    /// Puts on very many.
     async fn push_many(&self, jobs: Vec<NewJob>) -> Result<(), LedgerError> {
-        let mut clashes = 0;
-        loop {
+        past_clashes(move || {
             let (db, clock, bells) = (self.db.clone(), Arc::clone(&self.clock), self.bells.clone());
-            match push::push_together(db, clock, bells, vec![jobs.clone()]).await {
-                Err(error) if error.is_clash() && clashes < CLASHES => clashes += 1,
-                pushed => return pushed.map(drop),
-            }
-        }
+            push::push_together(db, clock, bells, vec![jobs.clone()])
+        })
+        .await
+        .map(drop)
     }
 }
 

@@ -15,6 +15,7 @@ use longshore_jobs::sql;
 
 use super::bells::Bells;
 use super::rank;
+use crate::queue::counters::Enqueued;
 use crate::queue::engine;
 
 macro_rules! joining {
@@ -67,10 +68,10 @@ pub(super) async fn push_together(
     let mut jobs = engine::join(pushes.into_iter().flatten().collect());
     // Two processes that push the same jobs do not wait for each other in a ring.
     jobs.sort_by_key(|job| (job.kind(), job.subject()));
-    let mut told: HashMap<(&'static str, Pool), (u64, Timestamp)> = HashMap::new();
+    let (enqueued, mut pools) = (Enqueued::of(&jobs), HashMap::<Pool, Timestamp>::new());
     for job in &jobs {
-        let (count, due) = told.entry((job.kind(), job.pool())).or_insert((0, job.due()));
-        (*count, *due) = (*count + 1, job.due().min(*due));
+        let due = pools.entry(job.pool()).or_insert(job.due());
+        *due = job.due().min(*due);
     }
     let now = clock.now();
     match alike(&jobs) {
@@ -78,10 +79,8 @@ pub(super) async fn push_together(
         Some(alike) => db.write_hint(move |tx| Box::pin(store_alike(tx, alike, now))).await?,
         None => db.write_hint(move |tx| Box::pin(store_mixed(tx, jobs, now))).await?,
     }
-    for ((kind, pool), (count, due)) in told {
-        metrics::counter!("longshore_jobs_enqueued_total", "kind" => kind).increment(count);
-        bells.ring_for(pool, due);
-    }
+    enqueued.count();
+    pools.into_iter().for_each(|(pool, due)| bells.ring_for(pool, due));
     Ok(callers)
 }
 

@@ -77,10 +77,8 @@ async fn take_back(mut tx: Tx<'_>, expired: Timestamp, now: Timestamp) -> Result
     let crashed: Vec<Remains> = sql!(tx.on(), c => sqlx::query_as(query).bind(expired).bind(cap).fetch_all(c).await?);
     let mut pools: Vec<Pool> = crashed.iter().map(Remains::pool).collect();
     for remains in crashed {
-        let error = format!("its worker died while it ran, {} times", remains.crashes());
-        let letter = remains.into_letter(CRASHED, error, now);
-        tracing::error!(error = letter.error, kind = letter.kind, subject = %letter.subject, "job is dead");
-        dead_letters::insert(&mut tx, &letter).await?;
+        let error = remains.crash_told();
+        dead_letters::insert(&mut tx, &remains.into_letter(CRASHED, error, now)).await?;
     }
     let query = tx.on().text(TAKE_BACK[0], TAKE_BACK[1]);
     let rows: Vec<Pool> = sql!(tx.on(), c => sqlx::query_scalar(query).bind(expired).fetch_all(c).await?);

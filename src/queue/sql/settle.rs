@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::bells::Bells;
 use super::{SqlQueue, held_json, json, lane_of, row_id};
-use crate::queue::engine::Lease;
+use crate::queue::engine::{Lease, crash_told};
 
 /// SQLite deletes from one table alone. On PostgreSQL the conditions have to be on the row itself: a push that came during the
 /// statement sets `again_at`, and a row that was found by a subquery would be deleted all the same, and the push with it.
@@ -109,8 +109,8 @@ impl Remains {
         self.pool
     }
 
-    pub(super) const fn crashes(&self) -> i64 {
-        self.crashes
+    pub(super) fn crash_told(&self) -> String {
+        crash_told(&self.kind, self.subject, self.crashes)
     }
 
     pub(super) fn into_letter(self, reason: &str, error: String, died_at: Timestamp) -> DeadLetter {

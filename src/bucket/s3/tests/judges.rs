@@ -75,13 +75,13 @@ impl Question {
 
 #[test]
 fn forms_are_those_of_boto3() {
-    let Some(python) = setting("LONGSHORE_TEST_PYTHON", "forms as boto3 signs them") else { return };
+    let Some(python) = given("LONGSHORE_TEST_PYTHON", "forms as boto3 signs them") else { return };
     agree(Command::new(python).arg(judge("boto3_policies.py")).arg(ROUNDS), &[]);
 }
 
 #[test]
 fn forms_are_those_of_the_javascript_sdk() {
-    let Some(modules) = setting("LONGSHORE_TEST_NODE_MODULES", "forms as the JavaScript SDK signs them") else {
+    let Some(modules) = given("LONGSHORE_TEST_NODE_MODULES", "forms as the JavaScript SDK signs them") else {
         return;
     };
     // It sends the bucket's name as a field too, which S3 ignores.

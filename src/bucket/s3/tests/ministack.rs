@@ -12,7 +12,7 @@ use super::*;
 
 /// A bucket of the test's own on the server for tests; `None` where there is none.
 async fn fresh(checksums: Checksums) -> Option<S3Bucket> {
-    let endpoint = setting("LONGSHORE_TEST_AWS", "the bucket on S3")?;
+    let endpoint = given("LONGSHORE_TEST_AWS", "the bucket on S3")?;
     let name = format!("longshore-{}", Uuid::new_v4());
     let endpoint = Some(endpoint.parse().unwrap());
     let options = Options { endpoint, path_style: true, checksums, ..options(&name, credentials()) };

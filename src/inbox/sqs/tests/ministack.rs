@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
 use longshore_jobs::job::Job as _;
 use longshore_jobs::model::notice::{self, Arrival, Event};
 use longshore_jobs::record_arrival::RecordArrival;
-use longshore_jobs::testkit::World;
+use longshore_jobs::testkit::{World, given};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,22 +31,9 @@ struct Queues {
     dead_letters: String,
 }
 
-/// Where MiniStack is; without it the test is skipped, loudly.
-fn server() -> Option<String> {
-    let found = std::env::var("LONGSHORE_TEST_AWS").ok();
-    if found.is_none() {
-        assert!(std::env::var_os("LONGSHORE_TEST_REQUIRE").is_none(), "LONGSHORE_TEST_AWS is not set");
-        #[expect(clippy::print_stderr, reason = "a skip says why")]
-        {
-            eprintln!("SKIPPED: SQS on MiniStack (LONGSHORE_TEST_AWS is not set; ops/test starts one)");
-        }
-    }
-    found
-}
-
 impl Queues {
     async fn make() -> Option<Self> {
-        let server = server()?;
+        let server = given("LONGSHORE_TEST_AWS", "SQS on MiniStack")?;
         let config = aws_sdk_sqs::config::Builder::from(&sdk().await).endpoint_url(&server).build();
         let (client, name) = (Client::from_conf(config), Uuid::new_v4().simple().to_string());
         let dead = client.create_queue().queue_name(format!("{name}-dead")).send().await.unwrap();
