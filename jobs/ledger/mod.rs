@@ -22,6 +22,7 @@ macro_rules! sql {
 }
 
 pub mod api_keys;
+pub mod batches;
 pub mod blobs;
 pub mod dead_letters;
 mod engine;

@@ -35,9 +35,9 @@ pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), Ledge
     let query = "insert into uploads
         (id, org_id, user_id, status, reason, filename, size, arrived_size, content_type, sha256,
          verified_sha256, target_kind, target_number, client_ref, metadata, object_key, policy, policy_expires_at, etag, arrived_via, changes, file_id,
-         deduplicated, resume_at, resumes, created_at, updated_at, arrived_at)
+         deduplicated, resume_at, resumes, created_at, updated_at, arrived_at, batch_id)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28)";
+                $23, $24, $25, $26, $27, $28, $29)";
     sql!(tx.on(), c => sqlx::query(query)
         .bind(row.id)
         .bind(row.org_id)
@@ -67,6 +67,7 @@ pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), Ledge
         .bind(row.created_at)
         .bind(row.updated_at)
         .bind(row.arrived_at)
+        .bind(row.batch_id)
         .execute(c).await.map(drop))?;
     Ok(())
 }

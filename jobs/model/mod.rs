@@ -3,6 +3,7 @@
 //! Everything here can be tested without a database, a bucket or a clock. Types that stand in the ledger as text say so
 //! with `stored_as_text!`, so that an operator who opens the database reads the same words as the API shows.
 
+pub mod batch;
 pub mod digest;
 pub mod file;
 pub mod filename;
@@ -16,6 +17,7 @@ pub mod target;
 pub mod time;
 pub mod upload;
 
+pub use batch::Batch;
 pub use digest::Digest;
 pub use target::Target;
 pub use time::Timestamp;

@@ -6,6 +6,7 @@
 //!    └──────────┴───→ expired                    requested, issued, arrived → cancelled
 //! also legal: requested → arrived (the notice was faster), verified → arrived (the bytes changed under us),
 //!             expired → arrived (late bytes), expired → issued (a renewed policy)
+//! born further on: issued or done from the lines of a batch, arrived or rejected from an object under a batch's prefix
 //! ```
 
 use std::time::Duration;
@@ -158,6 +159,8 @@ pub struct Upload {
     pub updated_at: Timestamp,
     /// When the object arrived.
     pub arrived_at: Option<Timestamp>,
+    /// The batch that it came with; `None` when it was asked for alone.
+    pub batch_id: Option<Uuid>,
 }
 
 impl Upload {
@@ -194,6 +197,7 @@ impl Upload {
             created_at: now,
             updated_at: now,
             arrived_at: None,
+            batch_id: None,
         }
     }
 

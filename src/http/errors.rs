@@ -1,7 +1,7 @@
 //! What can go wrong over HTTP: one enum, one stable slug each, one sentence for a human.
 //!
-//! What went wrong inside is logged here, once, and never returned. `rate_limited_error` and `batch_not_found_error` of the
-//! contract are not among the variants because nothing throws them yet.
+//! What went wrong inside is logged here, once, and never returned. `rate_limited_error` of the contract is not
+//! among the variants because nothing throws it yet.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -39,6 +39,9 @@ pub enum ApiError {
     /// No such upload.
     #[error("User has requested a non-existent upload")]
     UploadNotFound,
+    /// No such batch.
+    #[error("User has requested a non-existent batch")]
+    BatchNotFound,
     /// No such path.
     #[error("There is nothing at this path")]
     NotFound,
@@ -89,6 +92,7 @@ impl ApiError {
             Self::Authorization(_) => (StatusCode::FORBIDDEN, "authorization_error"),
             Self::FileNotFound => (StatusCode::NOT_FOUND, "file_not_found_error"),
             Self::UploadNotFound => (StatusCode::NOT_FOUND, "upload_not_found_error"),
+            Self::BatchNotFound => (StatusCode::NOT_FOUND, "batch_not_found_error"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed_error"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict_error"),
@@ -115,6 +119,7 @@ impl ApiError {
             Self::Authorization(_) => "User lacks authorization to make this request",
             Self::FileNotFound => "Requested file does not exist",
             Self::UploadNotFound => "Requested upload does not exist",
+            Self::BatchNotFound => "Requested batch does not exist",
             Self::NotFound => "Requested path does not exist",
             Self::MethodNotAllowed => "Method is not allowed for this path",
             Self::Conflict(_) => "Request conflicts with the current state",

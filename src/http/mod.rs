@@ -2,13 +2,14 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the upload page.
+//! - [`uploads`], [`files`], [`batches`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the upload page.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
 mod answer;
 mod asked;
 mod auth;
+mod batches;
 mod body;
 pub mod errors;
 mod files;
@@ -102,6 +103,7 @@ pub fn router(state: Arc<Http>, beside: Router) -> Router {
         .merge(operations::routes())
         .merge(uploads::routes())
         .merge(files::routes())
+        .merge(batches::routes())
         .merge(notices::routes(state.settings.webhook_secret));
     finish(routes, state, beside)
 }
