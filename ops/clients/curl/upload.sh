@@ -58,7 +58,7 @@ complain() { printf '%s\n' "$*" >&2; }
 # ---- One file's way
 
 upload() {
-    local file="$1" id
+    local file="$1" id sent=''
     [ -f "$file" ] && [ -r "$file" ] || { complain "$file is not a file that can be read"; return 1; }
     ask_for "$file" || return
     id="$(first .id)"
@@ -67,10 +67,9 @@ upload() {
         case "$(first .status)" in
         done) report "$file"; return ;;
         rejected | cancelled) complain "the upload ended $(first .status): $(first '.reason // "no reason given"')"; return 1 ;;
-        expired) renew "$id" || return ;;
-        issued) if [ "$(first .upload)" = null ]; then look_again "$id"; else send "$file" "$id"; fi || return ;;
-        requested) look_again "$id" || return ;;
-        *) api GET "/api/uploads/$id" --header 'Prefer: wait=20' || return ;;
+        expired) sent=''; renew "$id" || return ;;
+        requested | issued) step "$file" "$id" || return ;;
+        *) settled "$id" || return ;;
         esac
     done
     complain "it is still $(first .status); look later at $SERVER/api/uploads/$id"
@@ -88,20 +87,23 @@ ask_for() {
         api POST /api/uploads "${JSON[@]}" --header 'Prefer: wait=10' --header "Idempotency-Key: $(random)"
 }
 
-# Its form is about to be signed.
-look_again() {
-    sleep 1
-    api GET "/api/uploads/$1"
+# step FILE ID: what brings an upload further whose file the server has not seen.
+step() {
+    if [ -n "$sent" ]; then
+        settled "$2"
+    elif [ "$(first .upload)" = null ]; then
+        sleep 1 # its form is about to be signed
+        api GET "/api/uploads/$2"
+    elif post_form "$1" "$(first .upload)"; then
+        sent=yes
+        api POST "/api/uploads/$2/callback" && settled "$2"
+    else
+        [ $? = 3 ] && renew "$2"
+    fi
 }
 
-send() {
-    post_form "$1" "$(first .upload)" || case $? in
-        3) renew "$2"; return ;;
-        *) return 1 ;;
-    esac
-    api POST "/api/uploads/$2/callback" || return
-    api GET "/api/uploads/$2" --header 'Prefer: wait=20'
-}
+# The upload once it has ended, or as it is after 20 s.
+settled() { api GET "/api/uploads/$1" --header 'Prefer: wait=20'; }
 
 renew() { api POST "/api/uploads/$1/policy" --header 'Prefer: wait=10'; }
 

@@ -92,12 +92,24 @@ export class Longshore {
 
   async #finish(file, upload) {
     const deadline = Date.now() + 600_000 + file.size / 1000;
+    const place = `/api/uploads/${upload.id}`;
+    let sent = false;
     while (!FINAL.has(upload.status)) {
       if (upload.attention) throw new LongshoreError("the server needs its operator's attention for this upload");
-      if (Date.now() > deadline) {
-        throw new LongshoreError(`still ${upload.status}; look later at /api/uploads/${upload.id}`);
+      if (Date.now() > deadline) throw new LongshoreError(`still ${upload.status}; look later at ${place}`);
+      if (upload.upload && !sent) {
+        sent = await this.#postForm(upload.upload, file);
+        if (sent) await this.#call("POST", `${place}/callback`);
+        upload = await (sent ? this.#settled(place) : this.#renew(place));
+      } else if (upload.status === "expired") {
+        sent = false;
+        upload = await this.#renew(place);
+      } else if (!sent && ["requested", "issued"].includes(upload.status)) {
+        await sleep(500); // its form is about to be signed
+        upload = await this.#call("GET", place);
+      } else {
+        upload = await this.#settled(place);
       }
-      upload = await this.#step(file, upload);
     }
     if (upload.status !== "done") {
       throw new LongshoreError(`the upload ended ${upload.status}: ${upload.reason ?? "no reason given"}`);
@@ -105,17 +117,8 @@ export class Longshore {
     return upload;
   }
 
-  async #step(file, upload) {
-    const place = `/api/uploads/${upload.id}`;
-    if (upload.upload) {
-      if (!(await this.#postForm(upload.upload, file))) return this.#renew(place);
-      await this.#call("POST", `${place}/callback`);
-    } else if (upload.status === "expired") {
-      return this.#renew(place);
-    } else if (upload.status === "requested" || upload.status === "issued") {
-      await sleep(500); // its form is about to be signed
-      return this.#call("GET", place);
-    }
+  /** The upload once it has ended, or as it is after 20 s. */
+  #settled(place) {
     return this.#call("GET", place, { headers: { Prefer: "wait=20" } });
   }
 

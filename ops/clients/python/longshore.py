@@ -89,27 +89,30 @@ class Longshore:
 
     def _finish(self, path, upload):
         deadline = time.monotonic() + 600 + os.path.getsize(path) / 1e6
+        place, sent = f"/api/uploads/{upload['id']}", False
         while upload["status"] not in FINAL - {"expired"}:
             if upload.get("attention"):
                 raise LongshoreError("the server needs its operator's attention for this upload")
             if time.monotonic() > deadline:
                 raise LongshoreError(f"still {upload['status']}; look later at /api/uploads/{upload['id']}")
-            upload = self._step(path, upload)
+            if upload["upload"] and not sent:
+                sent = self._post_form(upload["upload"], path)
+                if sent:
+                    self._call("POST", f"{place}/callback")
+                upload = self._settled(place) if sent else self._renew(place)
+            elif upload["status"] == "expired":
+                upload, sent = self._renew(place), False
+            elif upload["status"] in ("requested", "issued") and not sent:
+                time.sleep(0.5)  # its form is about to be signed
+                upload = self._call("GET", place)
+            else:
+                upload = self._settled(place)
         if upload["status"] != "done":
             raise LongshoreError(f"the upload ended {upload['status']}: {upload['reason'] or 'no reason given'}")
         return upload
 
-    def _step(self, path, upload):
-        place = f"/api/uploads/{upload['id']}"
-        if upload["upload"]:
-            if not self._post_form(upload["upload"], path):
-                return self._renew(place)
-            self._call("POST", f"{place}/callback")
-        elif upload["status"] == "expired":
-            return self._renew(place)
-        elif upload["status"] in ("requested", "issued"):
-            time.sleep(0.5)  # its form is about to be signed
-            return self._call("GET", place)
+    def _settled(self, place):
+        """The upload once it has ended, or as it is after 20 s."""
         return self._call("GET", place, headers={"Prefer": "wait=20"})
 
     def _renew(self, place):
