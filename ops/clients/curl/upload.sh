@@ -11,7 +11,7 @@ set -euo pipefail
 
 SERVER="${LONGSHORE_SERVER:-http://127.0.0.1:8080}"
 # Waits 1, 2, 4, ... seconds between tries, or as long as the server asks for by Retry-After.
-PATIENTLY=(--silent --show-error --connect-timeout 10 --retry 5 --retry-connrefused --retry-all-errors)
+PATIENTLY=(--silent --connect-timeout 10 --retry 5 --retry-connrefused --retry-all-errors)
 JSON=(--header 'Content-Type: application/json' --data-binary @-)
 # What curl was answered last.
 ANSWER="$(mktemp)"
@@ -166,9 +166,9 @@ settle() {
 api() {
     local method="$1" path="$2" status
     shift 2
-    status="$(curl "${PATIENTLY[@]}" --max-time 90 --request "$method" --output "$ANSWER" --write-out '%{http_code}' \
+    request --max-time 90 --request "$method" \
         --config <(printf 'header = "Authorization: Bearer %s"\n' "$LONGSHORE_TOKEN") \
-        "$@" "$SERVER$path")" || return
+        "$@" "$SERVER$path" || return
     [ "$status" -lt 300 ] && return
     # It has moved on by itself, which is no fault: go on with what it is now.
     if [ "$status" = 409 ] && [[ "$path" == */policy ]]; then
@@ -183,9 +183,8 @@ api() {
 post_form() {
     local status message
     # Fields first, the file last. curl reads it piece by piece.
-    status="$(curl "${PATIENTLY[@]}" --output "$ANSWER" --write-out '%{http_code}' \
-        --config <(jq -r '.fields | to_entries[] | "form-string = " + ("\(.key)=\(.value)" | @json)' <<<"$2") \
-        --form 'file=@-;filename=file' "$(jq -r .url <<<"$2")" <"$1")" || return 1
+    request --config <(jq -r '.fields | to_entries[] | "form-string = " + ("\(.key)=\(.value)" | @json)' <<<"$2") \
+        --form 'file=@-;filename=file' "$(jq -r .url <<<"$2")" <"$1" || return 1
     [ "$status" -lt 300 ] && return
     message="$(sed -n 's/.*<Message>\([^<]*\).*/\1/p' "$ANSWER")"
     if [ "$status" = 403 ] && [[ "$message" == *[Ee]xpired* ]]; then
@@ -193,6 +192,16 @@ post_form() {
     fi
     complain "the bucket refused it: ${message:-no reason given} (HTTP $status)"
     return 1
+}
+
+# request OPTION...: runs curl, which sets $status; its last word if it got no answer.
+request() {
+    local said
+    said="$(curl "${PATIENTLY[@]}" --output "$ANSWER" --write-out '%{http_code} %{errormsg}' "$@")" || {
+        complain "${said#* }"
+        return 1
+    }
+    status="${said%% *}"
 }
 
 # first FILTER [OPTION...]: of the upload or batch in the last answer.

@@ -52,7 +52,7 @@ function page(Longshore $longshore): void
     $origin = "{$bucket['scheme']}://{$bucket['host']}" . (isset($bucket['port']) ? ":{$bucket['port']}" : '');
     remember();
     header('Content-Type: text/html; charset=utf-8');
-    header("Content-Security-Policy: default-src 'self'; connect-src 'self' $origin; frame-ancestors 'none'");
+    header("Content-Security-Policy: default-src 'self'; img-src data:; connect-src 'self' $origin; frame-ancestors 'none'");
     readfile(__DIR__ . '/page.html');
 }
 
