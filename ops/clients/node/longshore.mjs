@@ -10,8 +10,11 @@
  */
 
 import { createHash, randomUUID } from "node:crypto";
-import { createReadStream, openAsBlob, realpathSync } from "node:fs";
-import { access } from "node:fs/promises";
+import { once } from "node:events";
+import { createReadStream, realpathSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import * as http from "node:http";
+import * as https from "node:https";
 import { basename, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -57,11 +60,10 @@ export class Longshore {
    * must have that hash; without, it is read once more.
    */
   async upload(path, { target, name, sha256 } = {}) {
-    const file = await open(path);
-    const wish = await wishFor(path, file, { target, name, sha256 });
+    const wish = await wishFor(path, { target, name, sha256 });
     // A lost answer makes us ask again; with this key the server knows that it is the same question.
     const headers = { "Idempotency-Key": randomUUID(), Prefer: "wait=10" };
-    return this.#finish(file, await this.#call("POST", "/api/uploads", { json: wish, headers }));
+    return this.#finish(path, await this.#call("POST", "/api/uploads", { json: wish, headers }));
   }
 
   /**
@@ -72,7 +74,7 @@ export class Longshore {
     const wishes = new Map();
     for (const path of paths) {
       const name = path.startsWith(sep) || path.split(sep).includes("..") ? undefined : path;
-      const wish = await wishFor(path, await open(path), { target, name });
+      const wish = await wishFor(path, { target, name });
       wishes.set(wish.ref, { path, line: `${JSON.stringify(wish)}\n` });
     }
     for (const some of portions([...wishes.values()])) {
@@ -80,7 +82,7 @@ export class Longshore {
       yield* inOrder(uploads, concurrency, async (upload) => {
         const { path } = wishes.get(upload.ref);
         try {
-          return { path, upload: await this.#finish(await open(path), upload) };
+          return { path, upload: await this.#finish(path, upload) };
         } catch (error) {
           return { path, error };
         }
@@ -90,15 +92,16 @@ export class Longshore {
 
   // ---- One upload's way
 
-  async #finish(file, upload) {
-    const deadline = Date.now() + 600_000 + file.size / 1000;
+  async #finish(path, upload) {
+    const { size } = await stat(path);
+    const deadline = Date.now() + 600_000 + size / 1000;
     const place = `/api/uploads/${upload.id}`;
     let sent = false;
     while (!FINAL.has(upload.status)) {
       if (upload.attention) throw new LongshoreError("the server needs its operator's attention for this upload");
       if (Date.now() > deadline) throw new LongshoreError(`still ${upload.status}; look later at ${place}`);
       if (upload.upload && !sent) {
-        sent = await this.#postForm(upload.upload, file);
+        sent = await this.#postForm(upload.upload, path, size);
         if (sent) await this.#call("POST", `${place}/callback`);
         upload = await (sent ? this.#settled(place) : this.#renew(place));
       } else if (upload.status === "expired") {
@@ -132,14 +135,19 @@ export class Longshore {
   }
 
   /** Posts the file to the bucket. False if the form's time had run out. */
-  async #postForm({ url, fields, expires }, file) {
+  async #postForm({ url, fields, expires }, path, size) {
+    const boundary = randomUUID();
+    const part = (name, more = "") => `--${boundary}\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`;
+    const before = Object.entries(fields).map(([name, value]) => `${part(name)}${value}\r\n`);
+    // The bucket ignores whatever comes after the file.
+    const head = Buffer.from(before.join("") + part("file", '; filename="file"'));
+    const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
+    const headers = {
+      "Content-Type": `multipart/form-data; boundary=${boundary}`,
+      "Content-Length": head.length + size + tail.length, // S3 takes no chunked forms
+    };
     const ends = Date.now() + expires * 1000;
-    const answer = await send(url, () => {
-      const body = new FormData();
-      for (const [name, value] of Object.entries(fields)) body.append(name, value);
-      body.append("file", file, "file"); // the bucket ignores whatever comes after it
-      return { method: "POST", body };
-    });
+    const answer = await send(url, () => postOnce(url, headers, around(head, path, size, tail)));
     if (answer.ok) return true;
     const message = /<Message>([^<]*)/.exec(answer.text)?.[1] ?? "no reason given";
     if (answer.status === 403 && (Date.now() >= ends || /expired/i.test(message))) return false;
@@ -171,7 +179,8 @@ export class Longshore {
 
   async #request(method, place, { json, body = json && JSON.stringify(json), headers = {} } = {}) {
     headers = { Authorization: `Bearer ${this.#token}`, ...(json && { "Content-Type": "application/json" }), ...headers };
-    const answer = await send(this.#server + place, () => ({ method, headers, body, signal: AbortSignal.timeout(90_000) }));
+    const url = this.#server + place;
+    const answer = await send(url, () => fetchOnce(url, { method, headers, body, redirect: "manual" }));
     if (answer.ok) return answer.text;
     let told;
     try {
@@ -186,18 +195,13 @@ export class Longshore {
 
 // ---- What goes out
 
-async function open(path) {
-  await access(path); // says why a file cannot be had, which openAsBlob does not
-  return openAsBlob(path);
-}
-
 /** What to ask the server for. */
-async function wishFor(path, file, { target, name = basename(path), sha256 }) {
+async function wishFor(path, { target, name = basename(path), sha256 }) {
   const filename = name.split(sep).join("/");
   sha256 ??= await hash("sha256", createReadStream(path));
   return {
     filename,
-    size: file.size,
+    size: (await stat(path)).size,
     sha256, // bytes that the server has need not be sent
     ref: await hash("sha256", [JSON.stringify([filename, sha256, target ?? null])]), // asking twice gives the same upload
     target,
@@ -208,6 +212,19 @@ async function hash(algorithm, chunks) {
   const digest = createHash(algorithm);
   await pipeline(chunks, digest);
   return digest.digest("hex");
+}
+
+/** The form piece by piece, so that no file is ever held in memory. */
+async function* around(head, path, size, tail) {
+  yield head;
+  let left = size;
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    left -= chunk.length;
+    if (left < 0) break;
+    yield chunk;
+  }
+  if (left !== 0) throw new LongshoreError("the file changed while it was sent");
+  yield tail;
 }
 
 function* portions(wishes) {
@@ -237,27 +254,48 @@ async function* inOrder(items, concurrency, work) {
 
 // ---- Requests with second tries
 
-/** Sends until the answer is one that a second try would not change. `request()` makes it anew for each try. */
-async function send(url, request) {
-  for (let attempt = 1; ; attempt++) {
-    let pause = Math.min(20_000, 300 * 2 ** attempt) * (0.75 + Math.random() / 2);
+/** Calls `attempt` until its answer is one that a second try would not change. */
+async function send(url, attempt) {
+  for (let tries = 1; ; tries++) {
+    let pause = Math.min(20_000, 300 * 2 ** tries) * (0.75 + Math.random() / 2);
     try {
-      const answer = await fetch(url, { redirect: "manual", ...request() });
-      const { ok, status } = answer, text = await answer.text();
-      if (!PASSING.has(status) || attempt === ATTEMPTS) return { ok, status, text };
-      const asked = Number(answer.headers.get("retry-after"));
-      if (asked > 0) pause = Math.min(60, asked) * 1000;
+      const answer = await attempt();
+      if (!PASSING.has(answer.status) || tries === ATTEMPTS) return answer;
+      if (answer.retryAfter > 0) pause = Math.min(60, answer.retryAfter) * 1000;
     } catch (error) {
-      if (isOurs(error)) throw new LongshoreError("the file changed while it was sent", { cause: error });
-      if (attempt === ATTEMPTS) {
-        throw new Unreachable(`${new URL(url).host} cannot be reached: ${error.cause?.message || error.cause?.code || error.message}`);
+      if (error instanceof LongshoreError || error.path) throw error; // it is about our own file
+      if (tries === ATTEMPTS) {
+        const { message, code } = error.cause ?? error;
+        throw new Unreachable(`${new URL(url).host} cannot be reached: ${message || code}`);
       }
     }
     await sleep(pause);
   }
 }
 
-const isOurs = (error) => [error, error.cause].some((part) => part?.name === "NotReadableError");
+async function fetchOnce(url, request) {
+  const answer = await fetch(url, { ...request, signal: AbortSignal.timeout(90_000) });
+  const { ok, status, headers } = answer;
+  return { ok, status, text: await answer.text(), retryAfter: Number(headers.get("retry-after")) };
+}
+
+/** Not by `fetch`: that of Node 20 reads a body ahead, however slowly it is taken, and so holds the whole file in memory. */
+async function postOnce(url, headers, chunks) {
+  const { request } = url.startsWith("https:") ? https : http;
+  const outgoing = request(url, { method: "POST", headers });
+  outgoing.setTimeout(90_000, () => outgoing.destroy(new Error("no answer in time")));
+  let fault;
+  const sent = pipeline(chunks, outgoing).catch((error) => { fault = error; });
+  // A form that is refused in the midst is answered all the same: then the answer counts, not how the sending went.
+  const [answer] = await once(outgoing, "response").catch(async (error) => {
+    await sent;
+    throw fault ?? error;
+  });
+  let text = "";
+  for await (const chunk of answer.setEncoding("utf8")) text += chunk;
+  const status = answer.statusCode;
+  return { ok: status < 300, status, text, retryAfter: Number(answer.headers["retry-after"]) };
+}
 
 // ---- As a program
 
