@@ -149,7 +149,7 @@ settle() {
     local id="${1##*/}"
     api GET "$1" --header 'Prefer: wait=20' || return
     while [ "$(first '.taskStatusPending + .taskStatusRunning')" != 0 ]; do
-        complain "$(first '"\(.progress * 100 | floor) % checked"')"
+        first '"\(.progress * 100 | floor) % checked"'
         api GET "$1" --header 'Prefer: wait=20' || return
     done
     first '"done   \(.taskResultSuccesses) of \(.taskCount) files, batch \(.id)"'

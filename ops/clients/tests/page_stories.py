@@ -85,8 +85,8 @@ def site_with_a_wrong_secret_says_so(server):
     wrong = server.token[:-8] + "00000000"
     with Site(server.url, wrong) as site:
         visitor = Visitor(site)
-        for status, text, _ in (visitor.page(),):
-            expect("the page says that its key is not accepted", status == 502 and "key of this site" in text, status, text)
+        status, text, _ = visitor.page()
+        expect("the page says that its key is not accepted", status == 502 and "key of this site" in text, status, text)
         status, told = visitor.ask("ask", kind="order", number="PAGE-8", filename="x", size=1)
         expect("a question is answered so too", status == 502 and "key of this site" in told["problem"], status, told)
         expect("the site's log says 401", "HTTP 401" in site.log(), site.log())

@@ -25,7 +25,7 @@ class Server:
                 break
         else:
             raise SystemExit("longshore up ended before it told its address")
-        self.token = self.key()
+        self.token, self._judge = self.key("upload"), self.key("upload,read")
         return self
 
     def __exit__(self, *_):
@@ -37,7 +37,7 @@ class Server:
     def folder(self):
         return self._folder.name
 
-    def key(self, scopes="upload,read"):
+    def key(self, scopes):
         """A new token."""
         command = [self._binary, "key", "create", "--name", "clients", "--scopes", scopes]
         made = subprocess.run(command, env=self._settings(), cwd=self.folder, capture_output=True, text=True, check=True)
@@ -62,7 +62,7 @@ class Server:
     def _request(self, path):
         request = urllib.request.Request(self.url + path)
         # Not sent along to where the bytes are.
-        request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        request.add_unredirected_header("Authorization", f"Bearer {self._judge}")
         return request
 
     def _settings(self):

@@ -39,10 +39,9 @@ try {
         page($longshore);
     }
 } catch (Problem $problem) {
-    answer($problem->getCode(), ['problem' => $problem->getMessage()]);
+    fail($problem->getCode(), $problem->getMessage());
 } catch (LongshoreException $error) {
-    [$status, $text] = tell($error);
-    answer($status, ['problem' => $text]);
+    fail(...tell($error));
 }
 
 function page(Longshore $longshore): void
@@ -161,6 +160,18 @@ function answer(int $status, array $told): void
     http_response_code($status);
     header('Content-Type: application/json');
     echo json_encode($told, JSON_THROW_ON_ERROR | JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES);
+}
+
+/** The page's script reads JSON, a visitor who opens the page does not. */
+function fail(int $status, string $problem): void
+{
+    if ($_SERVER['REQUEST_METHOD'] === 'POST') {
+        answer($status, ['problem' => $problem]);
+        return;
+    }
+    http_response_code($status);
+    header('Content-Type: text/plain; charset=utf-8');
+    echo $problem;
 }
 
 /** What a visitor should know of an error; the rest is for your log. */
