@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 CHUNK = 1 << 20
 ATTEMPTS = 6
 PASSING = {429, 500, 502, 503, 504}
-FINAL = {"done", "rejected", "expired", "cancelled"}
+FINAL = {"done", "rejected", "cancelled"}  # one that has expired may be renewed
 # A batch takes 10,000 lines and 16 MiB; a line of ours has at most about 5 kB, and mostly 300 bytes.
 BATCH_LINES = 10_000
 BATCH_BYTES = 15 << 20
@@ -78,7 +78,7 @@ class Longshore:
             wish = _wish(path, target, path if _is_below(path) else None)
             wishes.setdefault(wish["ref"], (path, wish))
         for some in _portions(wishes.values()):
-            yield from self._batch(dict((wish["ref"], path) for path, wish in some), [wish for _, wish in some], concurrency)
+            yield from self._batch({wish["ref"]: path for path, wish in some}, [wish for _, wish in some], concurrency)
 
     # ---- One upload's way
 
@@ -90,11 +90,11 @@ class Longshore:
     def _finish(self, path, upload):
         deadline = time.monotonic() + 600 + os.path.getsize(path) / 1e6
         place, sent = f"/api/uploads/{upload['id']}", False
-        while upload["status"] not in FINAL - {"expired"}:
+        while upload["status"] not in FINAL:
             if upload.get("attention"):
                 raise LongshoreError("the server needs its operator's attention for this upload")
             if time.monotonic() > deadline:
-                raise LongshoreError(f"still {upload['status']}; look later at /api/uploads/{upload['id']}")
+                raise LongshoreError(f"still {upload['status']}; look later at {place}")
             if upload["upload"] and not sent:
                 sent = self._post_form(upload["upload"], path)
                 if sent:
@@ -161,8 +161,8 @@ class Longshore:
             time.sleep(0.25)
             batch = self._call("GET", place)
         with ThreadPoolExecutor(concurrency) as pool:
-            finish = lambda upload: (paths[upload["ref"]], self._outcome(paths[upload["ref"]], upload))
-            yield from pool.map(finish, self._listing(f"{place}/uploads"))
+            uploads = self._listing(f"{place}/uploads")
+            yield from pool.map(lambda upload: self._outcome(paths[upload["ref"]], upload), uploads)
 
     def _listing(self, place):
         body = self._request("GET", place, headers={"Accept": "application/x-ndjson"})
@@ -170,9 +170,9 @@ class Longshore:
 
     def _outcome(self, path, upload):
         try:
-            return self._finish(path, upload)
+            return path, self._finish(path, upload)
         except (LongshoreError, OSError) as error:  # told with its file, so that the others go on
-            return error
+            return path, error
 
     # ---- The API
 
