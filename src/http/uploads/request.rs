@@ -3,9 +3,11 @@
 use longshore_jobs::model::target::TargetKind;
 use longshore_jobs::model::{Digest, Target, Upload, filename};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::super::body::Fields;
 use super::super::errors::ApiError;
+use super::super::openapi::shapes;
 use super::super::rows::is_media_type;
 
 /// The longest `ref` in bytes.
@@ -14,6 +16,34 @@ const LONGEST_REF: usize = 200;
 const LONGEST_METADATA: usize = 8 << 10;
 
 const TEXT: &str = "must be a string";
+
+/// What is asked for, as the document shows it; unknown fields are refused, and null is as good as nothing.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct UploadWish {
+    /// The file's name, perhaps with a relative path before it: not blank, no control characters, no `.` or `..` as a part.
+    #[schema(min_length = 1, max_length = 1024, example = "MyPicture.jpg")]
+    filename: String,
+    /// Bytes. The policy then takes exactly so many.
+    #[schema(minimum = 0, maximum = 5_000_000_000_i64, example = 3_574_392)]
+    size: Option<i64>,
+    /// The media type; what the name suggests if it is not given.
+    #[schema(max_length = 255, example = "image/jpeg")]
+    r#type: Option<String>,
+    /// Of the bytes. Others are refused, and bytes that the org has already need not be uploaded.
+    #[schema(value_type = Option<shapes::AnyDigest>)]
+    sha256: Option<String>,
+    #[schema(value_type = Option<shapes::Target>)]
+    target: Option<Target>,
+    /// Your own id for it, without control characters, 200 bytes at most. One upload stands under it at a time: asking again with it
+    /// answers with that upload.
+    #[schema(min_length = 1, max_length = 200)]
+    r#ref: Option<String>,
+    /// Your own object, kept as it is: at most 8,192 bytes of JSON.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+}
 
 /// A wish for an upload whose every field will do.
 pub struct Asked {
