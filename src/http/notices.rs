@@ -76,7 +76,7 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
 ///
 /// For S3 servers that ask before they push.
 #[utoipa::path(head, path = "/api/notices", tag = "Notices", operation_id = "probeNotices", security(("noticeSecret" = [])),
-    responses((status = 200, description = "They would")))]
+    responses((status = 200, description = "They would"), (status = 404, description = "None are taken over HTTP")))]
 async fn probe(_sender: Sender) -> StatusCode {
     StatusCode::OK
 }

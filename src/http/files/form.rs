@@ -30,9 +30,10 @@ const NAMES: [&str; 2] = ["files", "files[]"];
 
 /// The form as clients see it.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is only looked at")]
 pub struct FilesForm {
-    /// The files; a part may also be named `files[]`. Other parts are ignored.
+    /// The files; their parts may also be named `files[]`. Parts of other names are ignored.
     #[schema(min_items = 1, max_items = 1000, value_type = Vec<String>, format = Binary)]
     files: Vec<Bytes>,
 }

@@ -19,6 +19,7 @@
 //! `ops/schemathesis` then calls the route in all ways that the document allows, and in some that it does not.
 
 mod complete;
+mod docs;
 pub mod params;
 pub mod refusals;
 pub mod shapes;
@@ -38,9 +39,9 @@ use super::Http;
 static TEXT: LazyLock<String> =
     LazyLock::new(|| serde_json::to_string_pretty(&document()).expect("a document has no keys but strings") + "\n");
 
-/// `/openapi.json`.
+/// `/openapi.json` and `/docs`.
 pub fn routes() -> Router<Arc<Http>> {
-    Router::new().route("/openapi.json", get(serve))
+    Router::new().route("/openapi.json", get(serve)).merge(docs::routes())
 }
 
 /// The document as JSON text.

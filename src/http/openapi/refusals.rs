@@ -42,8 +42,8 @@ refusals! {
     OneUpload = UploadNotFound,
     /// A move of one upload that its state may not allow.
     Move = UploadNotFound | Conflict,
-    /// A notice.
-    Notice = BadRequest | PayloadTooLarge,
+    /// A notice. Where none are taken over HTTP, there is nothing at the path.
+    Notice = BadRequest | NotFound | PayloadTooLarge,
 }
 
 /// One response for each status of these errors.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Router;
+use axum::body::Body;
 use longshore_jobs::job::Limits;
 use serde_json::Value;
+use tower::ServiceExt as _;
 
 use super::super::Settings;
 use super::super::errors::{ApiError, Slug};
@@ -13,7 +15,17 @@ use super::super::testing::World;
 use super::text;
 
 /// Routes for people and their browsers, which no client programs against.
-const NOT_IN_THE_DOCUMENT: [&str; 4] = ["/", "/openapi.json", "/page.css", "/page.js"];
+const NOT_IN_THE_DOCUMENT: [&str; 9] = [
+    "/",
+    "/docs",
+    "/docs/docs.css",
+    "/docs/docs.js",
+    "/docs/swagger-ui.css",
+    "/docs/swagger-ui.js",
+    "/openapi.json",
+    "/page.css",
+    "/page.js",
+];
 
 fn document() -> Value {
     serde_json::from_str(text()).unwrap()
@@ -62,6 +74,30 @@ async fn every_path_has_the_methods_that_the_document_says_and_no_others() {
             allowed.remove("HEAD");
         }
         assert_eq!(allowed, methods, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_viewer_loads_from_here_alone() {
+    let world = World::new().await;
+    let page = world.nobody().get("/docs").await.is(200);
+    let policy = world.nobody().get("/").await.header("content-security-policy").to_owned();
+    let loaded: Vec<_> = page.text.split(['"', '\'']).filter(|part| part.starts_with("docs/")).collect();
+
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+    assert!(
+        !page.text.contains("//") && !page.text.contains("<style") && !page.text.contains(" style="),
+        "{}",
+        page.text
+    );
+    assert_eq!(loaded.len(), 4, "{loaded:?}");
+    for path in ["docs", "openapi.json"].into_iter().chain(loaded) {
+        let request = world.nobody().request("GET", &format!("/{path}")).body(Body::empty()).unwrap();
+        let response = world.app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        if path.starts_with("docs") {
+            assert_eq!(response.headers()["content-security-policy"], policy, "{path}");
+        }
     }
 }
 

@@ -23,13 +23,22 @@ const TEXT: &str = "must be a string";
 #[expect(dead_code, reason = "it is only looked at")]
 pub struct UploadWish {
     /// The file's name, perhaps with a relative path before it: not blank, no control characters, no `.` or `..` as a part.
-    #[schema(min_length = 1, max_length = 1024, example = "MyPicture.jpg")]
+    #[schema(
+        min_length = 1,
+        max_length = 1024,
+        pattern = r"^(?![/\\]|[A-Za-z]:|\s*$)(?!(.*[/\\])?\.\.?([/\\]|$))[^\x00-\x1f\x7f-\x9f]*$",
+        example = "MyPicture.jpg"
+    )]
     filename: String,
     /// Bytes. The policy then takes exactly so many.
     #[schema(minimum = 0, maximum = 5_000_000_000_i64, example = 3_574_392)]
     size: Option<i64>,
     /// The media type; what the name suggests if it is not given.
-    #[schema(max_length = 255, example = "image/jpeg")]
+    #[schema(
+        max_length = 255,
+        example = "image/jpeg",
+        pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+/[-!#$%&'*+.^_`|~0-9A-Za-z]+ *(;[ -~]*)?$"
+    )]
     r#type: Option<String>,
     /// Of the bytes. Others are refused, and bytes that the org has already need not be uploaded.
     #[schema(value_type = Option<shapes::AnyDigest>)]
@@ -38,7 +47,7 @@ pub struct UploadWish {
     target: Option<Target>,
     /// Your own id for it, without control characters, 200 bytes at most. One upload stands under it at a time: asking again with it
     /// answers with that upload.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     r#ref: Option<String>,
     /// Your own object, kept as it is: at most 8,192 bytes of JSON.
     #[schema(value_type = Option<Object>)]
