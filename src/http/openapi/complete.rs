@@ -36,7 +36,7 @@ pub fn complete(mut routes: OpenApi) -> OpenApi {
 }
 
 fn about() -> Info {
-    let license = LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
+    let license = LicenseBuilder::new().name("MIT OR Apache-2.0").build();
     InfoBuilder::new()
         .title("longshore")
         .version(env!("CARGO_PKG_VERSION"))

@@ -16,7 +16,7 @@
 //!    said about security means a key; `security(())` means that anybody may call.
 //! 6. A new error is one line in `errors/slug.rs` and an example in `errors.rs`.
 //!
-//! `ops/schemathesis` then calls the route in all ways that the document allows, and in some that it does not.
+//! `ops/schemathesis/check` then calls the route in all ways that the document allows, and in some that it does not.
 
 mod complete;
 mod docs;

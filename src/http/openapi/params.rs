@@ -21,7 +21,7 @@ pub struct Id {
 pub struct Prefer {
     /// `wait=N` waits up to N seconds (at most 60) for what the answer is about; `respond-async` does not wait at all (RFC 7240).
     /// Anything else is ignored.
-    #[param(rename = "Prefer", nullable = false, example = "wait=10")]
+    #[param(rename = "Prefer", nullable = false, example = "wait=2")]
     prefer: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use longshore_jobs::model::target::TargetKind;
 use longshore_jobs::model::{Digest, Target, Upload, filename};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use utoipa::ToSchema;
 
 use super::super::body::Fields;
@@ -109,12 +109,21 @@ fn read_filename(fields: &mut Fields) -> Result<String, ApiError> {
 }
 
 fn read_size(fields: &mut Fields, max_size: i64) -> Result<Option<i64>, ApiError> {
-    let size: Option<i64> = fields.take("size", "must be a whole number of bytes")?;
+    let fault = "must be a whole number of bytes";
+    let size: Option<Number> = fields.take("size", fault)?;
+    let size = size.map(|size| whole(&size).ok_or_else(|| fields.fault("size", fault))).transpose()?;
     match size {
         Some(size) if size < 0 => Err(fields.fault("size", "must not be negative")),
         Some(size) if size > max_size => Err(fields.fault("size", format!("must be at most {max_size} bytes"))),
         size => Ok(size),
     }
+}
+
+/// `7.0` is whole too, and what some languages write; above 2^53 nobody knows what such a number was.
+fn whole(number: &Number) -> Option<i64> {
+    let exact = |real: &f64| real.fract() == 0.0 && real.abs() <= 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+    number.as_i64().or_else(|| number.as_f64().filter(exact).map(|real| real as i64))
 }
 
 fn read_type(fields: &mut Fields) -> Result<Option<String>, ApiError> {
