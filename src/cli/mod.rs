@@ -228,6 +228,12 @@ mod tests {
     }
 
     #[test]
+    fn the_document_needs_no_configuration() {
+        let cli = Cli::try_parse_from(["longshore", "openapi", "--config", "/there/is/none.toml"]).unwrap();
+        assert!(start(cli).is_ok());
+    }
+
+    #[test]
     fn a_target_needs_its_number() {
         assert!(Cli::try_parse_from(["longshore", "ingest", "a", "--target", "order"]).is_err());
         assert!(Cli::try_parse_from(["longshore", "ingest", "a", "--target", "order", "--number", "A-100"]).is_ok());

@@ -33,8 +33,9 @@ const NAMES: [&str; 2] = ["files", "files[]"];
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is only looked at")]
 pub struct FilesForm {
-    /// The files; their parts may also be named `files[]`. Parts of other names are ignored.
-    #[schema(min_items = 1, max_items = 1000, value_type = Vec<String>, format = Binary)]
+    /// The files; their parts may also be named `files[]`. Parts of other names are ignored. A form may have
+    /// 1,000 parts.
+    #[schema(min_items = 1, value_type = Vec<String>, format = Binary)]
     files: Vec<Bytes>,
 }
 

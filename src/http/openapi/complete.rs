@@ -4,7 +4,7 @@
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -84,7 +84,7 @@ fn complete_parts(parts: Components) -> Components {
     ErrorBody::schemas(&mut schemas);
     let lost = [("NotFound", Slug::NotFound), ("MethodNotAllowed", Slug::MethodNotAllowed)];
     let lost = lost.into_iter().flat_map(|(name, slug)| {
-        refusals::by_status(&[slug]).into_values().map(move |response| (name, with_request_id(response)))
+        refusals::by_status(&[slug]).into_values().map(move |response| (name, identified(response)))
     });
     schemes()
         .into_iter()
@@ -107,9 +107,27 @@ fn complete_operation(operation: &mut Operation) {
     for (status, response) in refusals::by_status(general(operation.security.as_deref())) {
         responses.entry(status).or_insert(response);
     }
-    for response in responses.values_mut() {
-        *response = with_request_id(std::mem::replace(response, Response::new("").into()));
+    let prefers = operation.parameters.iter().flatten().any(is_prefer);
+    for (status, response) in responses {
+        let mut said = identified(std::mem::replace(response, Response::default().into()));
+        if let (RefOr::T(said), true) = (&mut said, prefers && status.starts_with('2')) {
+            said.headers.insert("Preference-Applied".to_owned(), preference_applied().into());
+        }
+        *response = said;
     }
+}
+
+/// With the request id, which every answer has.
+fn identified(mut response: RefOr<Response>) -> RefOr<Response> {
+    if let RefOr::T(response) = &mut response {
+        let id = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
+        response.headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(id));
+    }
+    response
+}
+
+fn is_prefer(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.name == "Prefer")
 }
 
 /// What a route of this security can answer with, whatever it does.
@@ -121,15 +139,9 @@ fn general(security: Option<&[SecurityRequirement]>) -> &'static [Slug] {
     }
 }
 
-fn with_request_id(response: RefOr<Response>) -> RefOr<Response> {
-    match response {
-        RefOr::T(mut response) => {
-            let id = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
-            response.headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(id));
-            response.into()
-        }
-        shared => shared,
-    }
+fn preference_applied() -> Header {
+    let schema = ObjectBuilder::new().schema_type(Type::String);
+    HeaderBuilder::new().schema(Some(schema)).description(Some("The preference that was followed, if any.")).build()
 }
 
 fn request_id() -> Header {

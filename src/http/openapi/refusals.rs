@@ -68,6 +68,7 @@ fn refusal(status: StatusCode, slugs: &[Slug]) -> Response {
     let response = ResponseBuilder::new().description(meaning(status)).content("application/json", content);
     match status {
         StatusCode::SERVICE_UNAVAILABLE => response.header(header::RETRY_AFTER.as_str(), seconds()).build(),
+        StatusCode::METHOD_NOT_ALLOWED => response.header(header::ALLOW.as_str(), methods()).build(),
         _ => response.build(),
     }
 }
@@ -80,8 +81,12 @@ fn example(slug: Slug) -> Example {
     ExampleBuilder::new().value(Some(json!(ErrorBody::from(&ApiError::example(slug))))).build()
 }
 
-/// `Retry-After` in seconds.
-pub fn seconds() -> Header {
+fn methods() -> Header {
+    let schema = ObjectBuilder::new().schema_type(Type::String);
+    HeaderBuilder::new().schema(Some(schema)).description(Some("The methods that the path has.")).build()
+}
+
+fn seconds() -> Header {
     let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
     HeaderBuilder::new().schema(Some(schema)).description(Some("Seconds after which to try again.")).build()
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Router;
 use axum::body::Body;
 use longshore_jobs::job::Limits;
-use serde_json::Value;
+use longshore_jobs::model::Digest;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::super::Settings;
@@ -97,6 +98,35 @@ async fn the_viewer_loads_from_here_alone() {
         assert_eq!(response.status(), 200, "{path}");
         if path.starts_with("docs") {
             assert_eq!(response.headers()["content-security-policy"], policy, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wish_may_have_the_fields_that_the_document_says_and_no_others() {
+    let world = World::new().await;
+    let whole = json!({
+        "filename": "a.png", "size": 7, "type": "image/png", "sha256": Digest::of(b"picture"), "ref": "r-1",
+        "target": {"kind": "style", "number": "S-1"}, "metadata": {"colour": "red"},
+    });
+    let wish = &document()["components"]["schemas"]["UploadWish"];
+
+    world.client().await.post("/api/uploads", whole.clone()).await.is(201);
+
+    let names = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&wish["properties"]), names(&whole));
+    assert_eq!((&wish["additionalProperties"], &wish["required"]), (&json!(false), &json!(["filename"])));
+}
+
+#[test]
+fn every_answer_has_a_request_id_and_every_operation_a_summary() {
+    let document = document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["summary"].is_string() && operation["operationId"].is_string(), "{method} {path}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
+            }
         }
     }
 }

@@ -38,7 +38,8 @@ use super::request::{Asked, UploadWish};
 #[utoipa::path(post, path = "/api/uploads", tag = "Uploads", operation_id = "postUpload", params(params::Prefer),
     request_body = UploadWish,
     responses(
-        (status = 200, description = "The upload that stands under this `ref` already", body = UploadsAnswer),
+        (status = 200, description = "The upload that stands under this `ref` already", body = UploadsAnswer,
+            headers(("Retry-After" = u32, description = "Seconds; while no worker has signed its policy yet"))),
         (status = 201, description = "A new upload, with its policy or done", body = UploadsAnswer,
             headers(("Location" = String, description = "Where it can be looked at"))),
         (status = 202, description = "A new upload whose policy no worker has signed yet", body = UploadsAnswer,

@@ -85,7 +85,10 @@ async fn answer(
 ///
 /// With `Prefer: wait=N` the answer waits until nothing more is expected to happen to it. Scope `upload` or `read`.
 #[utoipa::path(get, path = "/api/uploads/{id}", tag = "Uploads", operation_id = "getUpload", params(params::Id, params::Prefer),
-    responses((status = 200, description = "The upload", body = UploadsAnswer), refusals::OneUpload))]
+    responses(
+        (status = 200, description = "The upload", body = UploadsAnswer,
+            headers(("Retry-After" = u32, description = "Seconds; while no worker has signed its policy yet"))),
+        refusals::OneUpload))]
 async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Prefer) -> Result<Response, ApiError> {
     caller.needs_one_of(SEES)?;
     let seen = own(&http, &caller, &id).await?;
