@@ -58,8 +58,8 @@ fn tags() -> [Tag; 4] {
 /// Any one of them will do.
 fn ways() -> [SecurityRequirement; 3] {
     [
-        SecurityRequirement::new("token", [""; 0]),
-        SecurityRequirement::new("key", [""; 0]).add("secret", [""; 0]),
+        SecurityRequirement::new("bearer", [""; 0]),
+        SecurityRequirement::new("apiKey", [""; 0]).add("apiSecret", [""; 0]),
         SecurityRequirement::new("basic", [""; 0]),
     ]
 }
@@ -70,9 +70,9 @@ fn schemes() -> [(&'static str, SecurityScheme); 5] {
     let header = |name, meaning| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, meaning)));
     let bearer = HttpAuthScheme::Bearer;
     [
-        ("token", http(bearer.clone(), "A token `lsk_<key>_<secret>`, which carries key and secret.")),
-        ("key", header("X-Api-Key", "The key, together with `X-Api-Secret`.")),
-        ("secret", header("X-Api-Secret", "The key's secret, together with `X-Api-Key`.")),
+        ("bearer", http(bearer.clone(), "A token `lsk_<key>_<secret>`, which carries key and secret.")),
+        ("apiKey", header("X-Api-Key", "The key, together with `X-Api-Secret`.")),
+        ("apiSecret", header("X-Api-Secret", "The key's secret, together with `X-Api-Key`.")),
         ("basic", http(HttpAuthScheme::Basic, "The key as the user, its secret as the password.")),
         (NOTICE_SECRET, http(bearer, "The secret that the service is configured with for notices.")),
     ]
