@@ -3,7 +3,8 @@
 //! # How to document a route
 //!
 //! Routes and their documentation are one: a module's `routes()` returns an `OpenApiRouter`, and each handler in its
-//! `routes!(…)` carries a `#[utoipa::path(…)]`. A route without one fails the test `every_route_is_in_the_document`.
+//! `routes!(…)` carries a `#[utoipa::path(…)]`. A route without one fails the test
+//! `every_route_is_in_the_document_and_the_reverse`.
 //!
 //! 1. Doc comment on the handler: the first line is the summary, the rest the description. Plain English, for clients.
 //! 2. `#[utoipa::path(get, path = "/api/files/{id}", tag = "Files", operation_id = "getFile", params(…), responses(…))]`.
