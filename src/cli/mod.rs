@@ -107,6 +107,8 @@ enum Command {
     Pool(pool::PoolCommand),
     /// The effective configuration, secrets hidden.
     Config,
+    /// The API as an OpenAPI 3.1 document in JSON; needs no configuration.
+    Openapi,
     /// Measures this machine.
     Bench(bench::BenchArgs),
 }
@@ -121,6 +123,10 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
+    if matches!(cli.command, Command::Openapi) {
+        say(crate::http::openapi::text());
+        return Ok(());
+    }
     let config = cli.settings.load(cli.command.flags())?;
     telemetry::start(&config.log, cli.command.talk());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -150,6 +156,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
             say(config.effective);
             Ok(())
         }
+        Command::Openapi => unreachable!("it is answered before there is a configuration"),
         Command::Bench(args) => bench::run(config, args).await,
     }
 }
@@ -218,6 +225,12 @@ mod tests {
             .unwrap();
         assert_eq!(cli.command.flags(), [("pools.verify".to_owned(), "3".to_owned())]);
         assert!(Cli::try_parse_from(["longshore", "worker", "--concurrency", "verfy=3"]).is_err());
+    }
+
+    #[test]
+    fn the_document_needs_no_configuration() {
+        let cli = Cli::try_parse_from(["longshore", "openapi", "--config", "/there/is/none.toml"]).unwrap();
+        assert!(start(cli).is_ok());
     }
 
     #[test]

@@ -1,7 +1,4 @@
-//! The envelope of every good answer.
-
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+//! What good answers say.
 
 /// For answers to POST.
 pub const POSTED: &str = "Successful post request";
@@ -9,11 +6,3 @@ pub const POSTED: &str = "Successful post request";
 pub const GOT: &str = "Successful get request";
 /// For answers to DELETE.
 pub const DELETED: &str = "Successful delete request";
-
-/// The message, and the entries under their plural.
-pub fn envelope<T: Serialize>(message: &str, plural: &str, entries: &[T]) -> Map<String, Value> {
-    let mut answer = Map::new();
-    answer.insert("message".to_owned(), json!(message));
-    answer.insert(plural.to_owned(), json!(entries));
-    answer
-}

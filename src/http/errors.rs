@@ -1,7 +1,9 @@
 //! What can go wrong over HTTP: one enum, one stable slug each, one sentence for a human.
 //!
-//! What went wrong inside is logged here, once, and never returned. `rate_limited_error` of the contract is not
-//! among the variants because nothing throws it yet.
+//! What went wrong inside is logged here, once, and never returned. `rate_limited_error` of the contract is not among the
+//! variants because nothing throws it yet.
+
+mod slug;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +11,10 @@ use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::with_causes;
 use longshore_jobs::ledger::LedgerError;
 use longshore_jobs::outside::{BoxError, BucketError, QueueError};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use self::slug::Slug;
 
 /// How long a client is asked to wait when something that we lean on is away, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -82,27 +87,25 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    /// The status, and the slug by which clients tell errors apart.
+    /// The slug by which clients tell errors apart; it says the status too.
     #[must_use]
-    pub const fn kind(&self) -> (StatusCode, &'static str) {
+    pub const fn slug(&self) -> Slug {
         match self {
-            Self::MissingFiles => (StatusCode::BAD_REQUEST, "missing_files_error"),
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request_error"),
-            Self::Authentication => (StatusCode::UNAUTHORIZED, "authentication_error"),
-            Self::Authorization(_) => (StatusCode::FORBIDDEN, "authorization_error"),
-            Self::FileNotFound => (StatusCode::NOT_FOUND, "file_not_found_error"),
-            Self::UploadNotFound => (StatusCode::NOT_FOUND, "upload_not_found_error"),
-            Self::BatchNotFound => (StatusCode::NOT_FOUND, "batch_not_found_error"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found_error"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed_error"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict_error"),
-            Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large_error"),
-            Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type_error"),
-            Self::Unprocessable { .. } | Self::UnprocessableQuery { .. } => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_error")
-            }
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error"),
+            Self::MissingFiles => Slug::MissingFiles,
+            Self::BadRequest(_) => Slug::BadRequest,
+            Self::Authentication => Slug::Authentication,
+            Self::Authorization(_) => Slug::Authorization,
+            Self::FileNotFound => Slug::FileNotFound,
+            Self::UploadNotFound => Slug::UploadNotFound,
+            Self::BatchNotFound => Slug::BatchNotFound,
+            Self::NotFound => Slug::NotFound,
+            Self::MethodNotAllowed => Slug::MethodNotAllowed,
+            Self::Conflict(_) => Slug::Conflict,
+            Self::PayloadTooLarge(_) => Slug::PayloadTooLarge,
+            Self::UnsupportedMediaType(_) => Slug::UnsupportedMediaType,
+            Self::Unprocessable { .. } | Self::UnprocessableQuery { .. } => Slug::Unprocessable,
+            Self::Internal(_) => Slug::Internal,
+            Self::Unavailable(_) => Slug::Unavailable,
         }
     }
 
@@ -128,6 +131,29 @@ impl ApiError {
         }
     }
 
+    /// One that answers with this slug, to be shown in the documentation.
+    pub fn example(slug: Slug) -> Self {
+        match slug {
+            Slug::MissingFiles => Self::MissingFiles,
+            Slug::BadRequest => Self::BadRequest("The body broke off".to_owned()),
+            Slug::Authentication => Self::Authentication,
+            Slug::Authorization => Self::Authorization("This needs an API key with the scope `upload`".to_owned()),
+            Slug::FileNotFound => Self::FileNotFound,
+            Slug::UploadNotFound => Self::UploadNotFound,
+            Slug::BatchNotFound => Self::BatchNotFound,
+            Slug::NotFound => Self::NotFound,
+            Slug::MethodNotAllowed => Self::MethodNotAllowed,
+            Slug::Conflict => Self::Conflict("An upload that is done cannot be cancelled".to_owned()),
+            Slug::PayloadTooLarge => Self::PayloadTooLarge("The body may have 1048576 bytes at most".to_owned()),
+            Slug::UnsupportedMediaType => Self::UnsupportedMediaType("application/json"),
+            Slug::Unprocessable => {
+                Self::Unprocessable { field: "size".to_owned(), fault: "must not be negative".to_owned() }
+            }
+            Slug::Internal => Self::Internal("".into()),
+            Slug::Unavailable => Self::Unavailable("".into()),
+        }
+    }
+
     fn log(&self) {
         match self {
             Self::Internal(source) => tracing::error!(error = with_causes(&**source), "a request failed"),
@@ -137,15 +163,33 @@ impl ApiError {
     }
 }
 
+/// The body of every refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    message: &'static str,
+    error: Refusal,
+}
+
+/// The slug, and what to do about it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Refusal {
+    r#type: Slug,
+    /// What to do about it, in one sentence. For people: programs read `type`.
+    message: String,
+}
+
+impl From<&ApiError> for ErrorBody {
+    fn from(error: &ApiError) -> Self {
+        Self { message: error.outer(), error: Refusal { r#type: error.slug(), message: error.to_string() } }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.log();
-        let (status, slug) = self.kind();
-        let body = json!({
-            "message": self.outer(),
-            "error": { "type": slug, "message": self.to_string() },
-        });
-        let mut response = (status, Json(body)).into_response();
+        let status = self.slug().status();
+        let mut response = (status, Json(ErrorBody::from(&self))).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }

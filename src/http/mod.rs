@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`], [`batches`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the upload page.
+//! - [`uploads`], [`files`], [`batches`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the
+//!   upload page; [`openapi`]: the API described by itself, and how to document a route.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
@@ -16,6 +17,7 @@ mod files;
 mod linger;
 pub mod notices;
 mod observe;
+pub mod openapi;
 pub mod operations;
 mod page;
 mod rows;
@@ -36,6 +38,7 @@ use axum::middleware::from_fn;
 use http::HeaderValue;
 use longshore_jobs::job::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
+use utoipa_axum::router::OpenApiRouter;
 
 use self::errors::ApiError;
 use self::notices::WebhookSecret;
@@ -98,19 +101,22 @@ impl Http {
 /// Every route of the service, and those beside it that get the same request id, span, panic guard and metrics: the local
 /// bucket's.
 pub fn router(state: Arc<Http>, beside: Router) -> Router {
-    let routes = Router::new()
-        .merge(page::routes())
-        .merge(operations::routes())
-        .merge(uploads::routes())
-        .merge(files::routes())
-        .merge(batches::routes())
-        .merge(notices::routes(state.settings.webhook_secret));
+    let mut routes = documented();
+    if state.settings.webhook_secret.is_some() {
+        routes = routes.merge(notices::routes());
+    }
+    let routes = Router::from(routes).merge(page::routes()).merge(openapi::routes());
     finish(routes, state, beside)
+}
+
+/// The routes that are in the document, but for that of notices: it is not always there.
+fn documented() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default().merge(operations::routes()).merge(uploads::routes()).merge(files::routes()).merge(batches::routes().into())
 }
 
 /// `/metrics` and nothing else, for an address of its own.
 pub fn metrics_router(state: Arc<Http>) -> Router {
-    finish(operations::metrics_routes(), state, Router::new())
+    finish(operations::metrics_routes().into(), state, Router::new())
 }
 
 fn finish(routes: Router<Arc<Http>>, state: Arc<Http>, beside: Router) -> Router {

@@ -6,22 +6,25 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequestParts, State};
-use axum::routing::post;
-use axum::{Json, Router};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use longshore_jobs::job::with_causes;
 use longshore_jobs::model::Digest;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use subtle::ConstantTimeEq as _;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Http;
-use super::answer::{POSTED, envelope};
+use super::answer::POSTED;
 use super::body::unread;
 use super::errors::ApiError;
+use super::openapi::refusals;
 use crate::notices::{self, Untaken};
 
 /// What a sender of notices has to show; kept as its SHA-256.
@@ -43,12 +46,9 @@ impl WebhookSecret {
     }
 }
 
-/// `POST /api/notices`, and nothing without a secret.
-pub fn routes(secret: Option<WebhookSecret>) -> Router<Arc<Http>> {
-    match secret {
-        Some(_) => Router::new().route("/api/notices", post(take).head(probe)),
-        None => Router::new(),
-    }
+/// `/api/notices`; not to be served without a secret.
+pub fn routes() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default().routes(routes!(take, probe))
 }
 
 /// Somebody who has shown the secret.
@@ -72,20 +72,46 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
+/// Would notices be taken?
+///
+/// For S3 servers that ask before they push.
+#[utoipa::path(head, path = "/api/notices", tag = "Notices", operation_id = "probeNotices", security(("noticeSecret" = [])),
+    responses((status = 200, description = "They would"), (status = 404, description = "None are taken over HTTP")))]
 async fn probe(_sender: Sender) -> StatusCode {
     StatusCode::OK
 }
 
+/// What came of a notice.
+#[derive(Serialize, ToSchema)]
+struct NoticesTaken {
+    message: &'static str,
+    notices: [NoticeTaken; 1],
+}
+
+/// How much a notice told.
+#[derive(Serialize, ToSchema)]
+struct NoticeTaken {
+    /// How many objects it told of that concern the service.
+    arrivals: usize,
+}
+
+/// Tell of objects that arrived in the bucket.
+///
+/// There only when the service is configured with `webhook:` as its inbox. The events are those of S3, as they come from S3 servers
+/// that push over HTTP, from SNS or from EventBridge. An empty body only asks whether somebody is there.
+#[utoipa::path(post, path = "/api/notices", tag = "Notices", operation_id = "postNotice", security(("noticeSecret" = [])),
+    request_body(content = String, content_type = "application/json", description = "An S3 event notification"),
+    responses((status = 200, description = "The arrivals are on the queue", body = NoticesTaken), refusals::Notice))]
 async fn take(
     _sender: Sender,
     State(http): State<Arc<Http>>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Map<String, Value>>, ApiError> {
+) -> Result<Json<NoticesTaken>, ApiError> {
     let body = body.map_err(|error| unread(&error, &http))?;
     let body =
         std::str::from_utf8(&body).map_err(|_| ApiError::BadRequest("The notice is not text in UTF-8".to_owned()))?;
     let arrivals = if body.trim().is_empty() { 0 } else { hand_over(&http, body).await? };
-    Ok(Json(envelope(POSTED, "notices", &[json!({ "arrivals": arrivals })])))
+    Ok(Json(NoticesTaken { message: POSTED, notices: [NoticeTaken { arrivals }] }))
 }
 
 async fn hand_over(http: &Http, body: &str) -> Result<usize, ApiError> {

@@ -1,19 +1,22 @@
 //! For those who run it: whether it lives, whether it is ready, and its metrics.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Context, with_causes};
 use longshore_jobs::ledger::{LedgerError, reports, uploads};
 use longshore_jobs::model::Status;
 use longshore_jobs::outside::BoxError;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Http;
 
@@ -27,13 +30,13 @@ const PROBE_KEY: &str = "staging/readyz";
 const OPEN: [Status; 4] = [Status::Requested, Status::Issued, Status::Arrived, Status::Verified];
 
 /// `/livez`, `/readyz` and `/metrics`.
-pub fn routes() -> Router<Arc<Http>> {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).merge(metrics_routes())
+pub fn routes() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz)).merge(metrics_routes())
 }
 
 /// `/metrics` alone, for an address of its own.
-pub fn metrics_routes() -> Router<Arc<Http>> {
-    Router::new().route("/metrics", get(render_metrics))
+pub fn metrics_routes() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default().routes(routes!(render_metrics))
 }
 
 /// Something that `/readyz` looks at.
@@ -90,25 +93,69 @@ pub fn standard_checks(ctx: &Context) -> Vec<Check> {
     vec![ledger, bucket]
 }
 
-async fn livez() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// Whether the process lives; it says nothing about what it leans on.
+#[derive(Serialize, ToSchema)]
+struct Life {
+    status: Health,
 }
 
+/// Whether the service can answer, check by check.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    status: Health,
+    checks: BTreeMap<&'static str, Outcome>,
+}
+
+/// `degraded`: requests are answered, but some work has to wait. `down`: nothing can be answered.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Ok,
+    Degraded,
+    Down,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Ok,
+    Failed,
+}
+
+/// Is the process alive?
+///
+/// Asks nothing that it leans on.
+#[utoipa::path(get, path = "/livez", tag = "Operations", operation_id = "livez", security(()),
+    responses((status = 200, description = "It is", body = Life)))]
+async fn livez() -> Json<Life> {
+    Json(Life { status: Health::Ok })
+}
+
+/// Can the service answer?
+///
+/// Runs each check. Without the bucket or its notices it is degraded, and work waits; without the ledger it is down.
+#[utoipa::path(get, path = "/readyz", tag = "Operations", operation_id = "readyz", security(()),
+    responses(
+        (status = 200, description = "It can, perhaps degraded", body = Readiness),
+        (status = 503, description = "It cannot", body = Readiness)))]
 async fn readyz(State(http): State<Arc<Http>>) -> Response {
     let passed = join_all(http.checks.iter().map(Check::run)).await;
     let failed = |(check, passed): (&Check, &bool)| (!passed).then_some(check.vital);
     let failures: Vec<bool> = http.checks.iter().zip(&passed).filter_map(failed).collect();
     let (code, status) = match failures.iter().max() {
-        None => (StatusCode::OK, "ok"),
-        Some(false) => (StatusCode::OK, "degraded"),
-        Some(true) => (StatusCode::SERVICE_UNAVAILABLE, "down"),
+        None => (StatusCode::OK, Health::Ok),
+        Some(false) => (StatusCode::OK, Health::Degraded),
+        Some(true) => (StatusCode::SERVICE_UNAVAILABLE, Health::Down),
     };
-    let word = |passed: bool| json!(if passed { "ok" } else { "failed" });
-    let checks: Map<String, Value> =
-        http.checks.iter().zip(passed).map(|(check, passed)| (check.name.to_owned(), word(passed))).collect();
-    (code, Json(json!({ "status": status, "checks": checks }))).into_response()
+    let outcome = |passed| if passed { Outcome::Ok } else { Outcome::Failed };
+    let checks = http.checks.iter().zip(passed).map(|(check, passed)| (check.name, outcome(passed))).collect();
+    (code, Json(Readiness { status, checks })).into_response()
 }
 
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "Operations", operation_id = "metrics", security(()),
+    responses((status = 200, description = "In Prometheus' text format", body = String, content_type = "text/plain")))]
 async fn render_metrics(State(http): State<Arc<Http>>) -> Response {
     if http.gauges.are_stale() {
         http.gauges.read(&http.ctx).await;

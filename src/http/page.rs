@@ -27,7 +27,8 @@ async fn script(State(http): State<Arc<Http>>) -> Response {
     serve(&http, "text/javascript; charset=utf-8", include_str!("page/page.js"))
 }
 
-fn serve(http: &Http, media_type: &'static str, text: &'static str) -> Response {
+/// A part of a page, with what pages may do.
+pub fn serve(http: &Http, media_type: &'static str, text: impl IntoResponse) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (header::CONTENT_SECURITY_POLICY, http.page_policy.clone()),

@@ -3,34 +3,82 @@
 use longshore_jobs::model::file::File;
 use longshore_jobs::model::{Digest, Status, Target, Timestamp, Upload, filename};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// One entry under `files`.
-#[derive(Debug, Serialize)]
+use super::super::openapi::shapes;
+
+/// Files, in order.
+#[derive(Serialize, ToSchema)]
+pub struct FilesAnswer {
+    pub message: &'static str,
+    pub files: Vec<FileEntry>,
+}
+
+/// A part of the org's files.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileList {
+    pub message: &'static str,
+    pub files: Vec<FileEntry>,
+    /// How many there are with these filters, counted up to 100,000.
+    pub count: i64,
+    /// Whether there are more than `count` says.
+    pub count_capped: bool,
+    pub page: i64,
+    pub per_page: i64,
+    /// `createdAt` or `-createdAt`.
+    pub sort: &'static str,
+    /// What to send as `after` to get the next part; null at the end.
+    #[schema(required)]
+    pub next: Option<Uuid>,
+}
+
+/// A file of the org, or what is to become one.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileEntry {
     id: Uuid,
     org_id: Uuid,
+    /// Who owns the key that it was uploaded with.
     user_id: Uuid,
+    /// With its dot; null for a name without one.
+    #[schema(required, example = ".jpg")]
     extension: Option<String>,
+    #[schema(example = "MyPicture.jpg")]
     filename: String,
+    #[schema(value_type = shapes::Timestamp)]
     created_at: Timestamp,
+    /// Bytes.
+    #[schema(required, example = 3_574_392)]
     size: Option<i64>,
+    #[schema(required, value_type = Option<shapes::Digest>)]
     hash: Option<Digest>,
+    /// The media type, as declared or as the name suggests.
+    #[schema(required, example = "image/jpeg")]
     r#type: Option<String>,
     encodings: Encodings,
+    #[schema(required, value_type = Option<shapes::Target>)]
     target: Option<Target>,
+    /// Whether the org had the bytes already; null until that is known.
+    #[schema(required)]
     deduplicated: Option<bool>,
+    /// `done`, unless it is still on its way.
+    #[schema(value_type = shapes::Status)]
     status: Status,
 }
 
-#[derive(Debug, Serialize)]
+/// In which forms the bytes are kept.
+#[derive(Debug, Serialize, ToSchema)]
 struct Encodings {
     raw: Encoding,
 }
 
-#[derive(Debug, Serialize)]
+/// One form of the bytes.
+#[derive(Debug, Serialize, ToSchema)]
 struct Encoding {
+    /// Bytes.
+    #[schema(required)]
     size: Option<i64>,
 }
 

@@ -14,6 +14,7 @@ use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::model::{Status, Upload, filename};
 use longshore_jobs::outside::{BoxError, Bucket, BucketError};
 use multer::{Constraints, Field, Multipart, SizeLimit};
+use utoipa::ToSchema;
 
 use super::super::Http;
 use super::super::auth::Caller;
@@ -26,6 +27,17 @@ const MOST_PARTS: usize = 1000;
 const MOST_BETWEEN: usize = 1 << 20;
 /// The names under which files come.
 const NAMES: [&str; 2] = ["files", "files[]"];
+
+/// The form as clients see it.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct FilesForm {
+    /// The files; their parts may also be named `files[]`. Parts of other names are ignored. A form may have
+    /// 1,000 parts.
+    #[schema(min_items = 1, value_type = Vec<String>, format = Binary)]
+    files: Vec<Bytes>,
+}
 
 /// The form's files as rows that have arrived, in order.
 pub async fn receive(http: &Http, caller: &Caller, request: Request) -> Result<Vec<Upload>, ApiError> {

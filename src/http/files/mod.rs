@@ -2,32 +2,34 @@
 
 mod entry;
 mod form;
+mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Lane, NewJob};
 use longshore_jobs::ledger::{blobs, files, reports, uploads};
 use longshore_jobs::model::file::File;
 use longshore_jobs::model::org::Scope;
-use longshore_jobs::model::report::megabytes;
 use longshore_jobs::model::{Status, Upload};
 use longshore_jobs::verify_upload::VerifyUpload;
-use serde_json::{Value, json};
 use tokio::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::entry::FileEntry;
+use self::entry::{FileEntry, FileList, FilesAnswer};
+use self::report::ReportAnswer;
 use super::Http;
-use super::answer::{GOT, POSTED, envelope};
+use super::answer::{GOT, POSTED};
 use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::openapi::{params, refusals};
 use super::waiting::{self, Goal};
 
 /// How long a presigned GET is good for.
@@ -37,14 +39,23 @@ const PER_PAGE: i64 = 30;
 const MOST_PER_PAGE: i64 = 100;
 
 /// Everything below `/api/files`.
-pub fn routes() -> Router<Arc<Http>> {
-    Router::new()
-        .route("/api/files", post(create).get(list))
-        .route("/api/files/report", get(report))
-        .route("/api/files/{id}", get(show))
-        .route("/api/files/{id}/content", get(content))
+pub fn routes() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(report))
+        .routes(routes!(show))
+        .routes(routes!(content))
 }
 
+/// Post files in a form.
+///
+/// All of them are taken in, or none. The answer waits until they are stored, up to 30 seconds; an entry that is not yet `done` then
+/// is found later under its id. Scope `upload`.
+#[utoipa::path(post, path = "/api/files", tag = "Files", operation_id = "postFiles",
+    request_body(content = form::FilesForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 201, description = "One entry for each file, in order, also for bytes that the org had already", body = FilesAnswer),
+        refusals::Form))]
 async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let posted = form::receive(&http, &caller, request).await?;
@@ -59,7 +70,7 @@ async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request)
         note_rejection(&upload);
         entries.push(FileEntry::from(upload));
     }
-    Ok((StatusCode::CREATED, Json(envelope(POSTED, "files", &entries))).into_response())
+    Ok((StatusCode::CREATED, Json(FilesAnswer { message: POSTED, files: entries })).into_response())
 }
 
 fn verification(http: &Http, upload: &Upload) -> NewJob {
@@ -82,11 +93,16 @@ fn note_rejection(upload: &Upload) {
     }
 }
 
-async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<Value>, ApiError> {
+/// Look at one file.
+///
+/// Scope `read`.
+#[utoipa::path(get, path = "/api/files/{id}", tag = "Files", operation_id = "getFile", params(params::Id),
+    responses((status = 200, description = "The file", body = FilesAnswer), refusals::OneFile))]
+async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<FilesAnswer>, ApiError> {
     caller.needs(Scope::Read)?;
     let id = id.0.ok_or(ApiError::FileNotFound)?;
     let entry = find(&http, &caller, id).await?;
-    Ok(Json(envelope(GOT, "files", &[entry]).into()))
+    Ok(Json(FilesAnswer { message: GOT, files: vec![entry] }))
 }
 
 /// The file, or what is to become it.
@@ -128,6 +144,14 @@ async fn on_its_way(http: &Http, caller: &Caller, id: Uuid) -> Result<Upload, Ap
     }
 }
 
+/// Get the bytes of a file.
+///
+/// Scope `read`.
+#[utoipa::path(get, path = "/api/files/{id}/content", tag = "Files", operation_id = "getFileContent", params(params::Id),
+    responses(
+        (status = 302, description = "The bytes are at `Location` for the next five minutes",
+            headers(("Location" = String, description = "A presigned GET of the bucket"))),
+        refusals::OneFile))]
 async fn content(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Response, ApiError> {
     caller.needs(Scope::Read)?;
     let id = id.0.ok_or(ApiError::FileNotFound)?;
@@ -141,23 +165,25 @@ async fn content(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Resul
     Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
 }
 
-async fn report(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Value>, ApiError> {
+/// How many files the org has, and how large they are.
+///
+/// Scope `report` or `read`.
+#[utoipa::path(get, path = "/api/files/report", tag = "Files", operation_id = "getReport",
+    responses((status = 200, description = "The org's report", body = ReportAnswer)))]
+async fn report(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<ReportAnswer>, ApiError> {
     caller.needs_one_of(&[Scope::Report, Scope::Read])?;
     let report = reports::find(&http.ctx.db, caller.org()).await?;
-    let totals = report.totals;
-    let entry = json!({
-        "count": totals.files,
-        "size": megabytes(totals.bytes),
-        "sizeBytes": totals.bytes,
-        "uniqueCount": totals.unique_files,
-        "uniqueSize": megabytes(totals.unique_bytes),
-        "uniqueSizeBytes": totals.unique_bytes,
-        "asOf": report.as_of,
-    });
-    Ok(Json(envelope(GOT, "files", &[entry]).into()))
+    Ok(Json(ReportAnswer { message: GOT, files: [report.into()] }))
 }
 
-async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {
+/// List the org's files.
+///
+/// Newest first unless `sort` says otherwise. To walk through all of them, send each answer's `next` as `after`: what is added in
+/// between neither repeats nor hides an entry. Scope `read`.
+#[utoipa::path(get, path = "/api/files", tag = "Files", operation_id = "listFiles",
+    params(params::Page, params::Files, params::ForTarget),
+    responses((status = 200, description = "A part of the files", body = FileList), refusals::List))]
+async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<FileList>, ApiError> {
     caller.needs(Scope::Read)?;
     let filter = filter_of(&query)?;
     let ascending = is_ascending(&query)?;
@@ -174,17 +200,16 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
     rows.truncate(shown);
     let next = rows.last().filter(|_| more).map(|file| file.id);
     let count = files::count(&http.ctx.db, caller.org(), &filter).await?;
-    let entries: Vec<_> = rows.into_iter().map(FileEntry::from).collect();
-    let mut answer = envelope(GOT, "files", &entries);
-    answer.extend([
-        ("count".to_owned(), json!(count.min(files::COUNT_CAP))),
-        ("countCapped".to_owned(), json!(count > files::COUNT_CAP)),
-        ("page".to_owned(), json!(page)),
-        ("perPage".to_owned(), json!(per_page)),
-        ("sort".to_owned(), json!(if ascending { "createdAt" } else { "-createdAt" })),
-        ("next".to_owned(), json!(next)),
-    ]);
-    Ok(Json(answer.into()))
+    Ok(Json(FileList {
+        message: GOT,
+        files: rows.into_iter().map(FileEntry::from).collect(),
+        count: count.min(files::COUNT_CAP),
+        count_capped: count > files::COUNT_CAP,
+        page,
+        per_page,
+        sort: if ascending { "createdAt" } else { "-createdAt" },
+        next,
+    }))
 }
 
 fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {

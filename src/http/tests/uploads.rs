@@ -24,6 +24,16 @@ fn put(world: &World, reply: &Reply, bytes: &'static [u8]) {
 }
 
 #[tokio::test]
+async fn a_size_may_be_spelt_as_a_real_number_if_it_is_whole() {
+    let world = World::new().await;
+    let client = world.client().await;
+    for (sent, kept) in [(json!(7.0), 7), (json!(0.0), 0), (json!(4e9), 4_000_000_000_i64)] {
+        let reply = client.post("/api/uploads", json!({"filename": "a.txt", "size": sent})).await.is(201);
+        assert_eq!(reply.upload()["size"], kept);
+    }
+}
+
+#[tokio::test]
 async fn a_new_upload_comes_with_its_policy() {
     let world = World::new().await;
     let client = world.client().await;

@@ -23,12 +23,28 @@ use super::super::asked::Prefer;
 use super::super::auth::Caller;
 use super::super::body::Fields;
 use super::super::errors::ApiError;
+use super::super::openapi::{params, refusals};
 use super::super::waiting::{self, Goal, lacks_policy};
 use super::super::{Http, rows};
 use super::answer;
-use super::request::Asked;
+use super::entry::UploadsAnswer;
+use super::request::{Asked, UploadWish};
 
-/// Takes in a wish for an upload.
+/// Ask for an upload.
+///
+/// The answer carries a signed policy: post the bytes to its `url` as a multipart form with all `fields` and then the bytes as `file`. It
+/// waits up to two seconds for a worker to sign one unless `Prefer` says otherwise. A `sha256` that the org has already makes a file at
+/// once, and there is nothing to upload. Scope `upload`.
+#[utoipa::path(post, path = "/api/uploads", tag = "Uploads", operation_id = "postUpload", params(params::Prefer),
+    request_body = UploadWish,
+    responses(
+        (status = 200, description = "The upload that stands under this `ref` already", body = UploadsAnswer,
+            headers(("Retry-After" = u32, description = "Seconds; while no worker has signed its policy yet"))),
+        (status = 201, description = "A new upload, with its policy or done", body = UploadsAnswer,
+            headers(("Location" = String, description = "Where it can be looked at"))),
+        (status = 202, description = "A new upload whose policy no worker has signed yet", body = UploadsAnswer,
+            headers(("Location" = String, description = "Where it can be looked at"), ("Retry-After" = u32, description = "Seconds"))),
+        refusals::Wish))]
 pub async fn create(
     State(http): State<Arc<Http>>,
     caller: Caller,

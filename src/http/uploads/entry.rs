@@ -9,45 +9,93 @@ use longshore_jobs::model::upload::Reason;
 use longshore_jobs::model::{Digest, Status, Target, Timestamp, Upload};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::Http;
 use super::super::auth::Caller;
 use super::super::errors::ApiError;
+use super::super::openapi::shapes;
 
-/// One entry under `uploads`.
-#[derive(Debug, Serialize)]
+/// Uploads, in order.
+#[derive(Serialize, ToSchema)]
+pub struct UploadsAnswer {
+    pub message: &'static str,
+    pub uploads: Vec<UploadEntry>,
+}
+
+/// A part of the org's uploads.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadList {
+    pub message: &'static str,
+    pub uploads: Vec<UploadEntry>,
+    /// How many there are with these filters.
+    pub count: i64,
+    pub page: i64,
+    pub per_page: i64,
+}
+
+/// An upload, and while it is issued the policy for its bytes.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UploadEntry {
     id: Uuid,
+    #[schema(value_type = shapes::Status)]
     status: Status,
+    #[schema(example = "MyPicture.jpg")]
     filename: String,
+    /// Bytes, as declared until the object is there.
+    #[schema(required, example = 3_574_392)]
     size: Option<i64>,
+    /// The media type, as declared or as the name suggests.
+    #[schema(required, example = "image/jpeg")]
     r#type: Option<String>,
+    /// As declared until the bytes are verified.
+    #[schema(required, value_type = Option<shapes::Digest>)]
     hash: Option<Digest>,
+    #[schema(required, value_type = Option<shapes::Target>)]
     target: Option<Target>,
+    #[schema(value_type = shapes::Timestamp)]
     created_at: Timestamp,
+    #[schema(value_type = shapes::Timestamp)]
     updated_at: Timestamp,
+    /// The file that it became; null until it is `done`.
+    #[schema(required)]
     file_id: Option<Uuid>,
+    #[schema(required, value_type = Option<shapes::Reason>)]
     reason: Option<Reason>,
+    /// Whether the org had the bytes already; null until that is known.
+    #[schema(required)]
     deduplicated: Option<bool>,
+    /// The client's own id.
+    #[schema(required)]
     r#ref: Option<String>,
+    /// The client's own object.
+    #[schema(required, value_type = Option<Object>)]
     metadata: Option<Value>,
+    /// Where the bytes go: there while the upload is `issued` and the policy valid, for callers with the scope `upload`.
+    #[schema(required)]
     upload: Option<PolicyEntry>,
+    /// There, and true, when a person has to look at what became of it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     attention: bool,
 }
 
-/// How the client puts the bytes.
-#[derive(Debug, Serialize)]
+/// How the client puts the bytes: a multipart form with all `fields`, and behind them the bytes as `file`.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PolicyEntry {
+    #[schema(example = "POST")]
     method: &'static str,
+    #[schema(format = "uri")]
     url: String,
     fields: BTreeMap<String, String>,
     headers: BTreeMap<String, String>,
     /// Seconds from now.
     expires: u64,
+    #[schema(value_type = shapes::Timestamp)]
     expires_at: Timestamp,
 }
 

@@ -7,37 +7,40 @@ mod request;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use longshore_jobs::ledger::uploads;
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::model::{Status, Upload};
 use longshore_jobs::record_arrival::RecordArrival;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use self::create::{create, obtain_policy, renew};
-use self::entry::entry;
-use super::answer::{DELETED, GOT, POSTED, envelope};
+use self::create::{obtain_policy, renew};
+use self::entry::{UploadList, UploadsAnswer, entry};
+use super::answer::{DELETED, GOT, POSTED};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::openapi::{params, refusals};
 use super::waiting::{self, Goal, lacks_policy};
 use super::{Http, files};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Everything below `/api/uploads`.
-pub fn routes() -> Router<Arc<Http>> {
-    Router::new()
-        .route("/api/uploads", post(create).get(list))
-        .route("/api/uploads/config", get(config))
-        .route("/api/uploads/{id}", get(show).delete(cancel))
-        .route("/api/uploads/{id}/callback", post(callback))
-        .route("/api/uploads/{id}/policy", post(fresh_policy))
+pub fn routes() -> OpenApiRouter<Arc<Http>> {
+    OpenApiRouter::default()
+        .routes(routes!(create::create, list))
+        .routes(routes!(config))
+        .routes(routes!(show, cancel))
+        .routes(routes!(callback))
+        .routes(routes!(fresh_policy))
 }
 
 /// Those who may see uploads.
@@ -58,13 +61,13 @@ async fn own(http: &Http, caller: &Caller, id: &Id) -> Result<Upload, ApiError> 
 async fn answer(
     (http, caller, prefer): (&Http, &Caller, Prefer),
     code: StatusCode,
-    message: &str,
+    message: &'static str,
     upload: Upload,
 ) -> Result<Response, ApiError> {
     let location = format!("/api/uploads/{}", upload.id);
     let waits = lacks_policy(&upload);
-    let entries = [entry(http, caller, upload).await?];
-    let mut response = (code, Json(envelope(message, "uploads", &entries))).into_response();
+    let uploads = vec![entry(http, caller, upload).await?];
+    let mut response = (code, Json(UploadsAnswer { message, uploads })).into_response();
     let headers = response.headers_mut();
     if code == StatusCode::CREATED || code == StatusCode::ACCEPTED {
         headers.insert(header::LOCATION, HeaderValue::from_str(&location).expect("a UUID is ASCII"));
@@ -78,6 +81,14 @@ async fn answer(
     Ok(response)
 }
 
+/// Look at one upload.
+///
+/// With `Prefer: wait=N` the answer waits until nothing more is expected to happen to it. Scope `upload` or `read`.
+#[utoipa::path(get, path = "/api/uploads/{id}", tag = "Uploads", operation_id = "getUpload", params(params::Id, params::Prefer),
+    responses(
+        (status = 200, description = "The upload", body = UploadsAnswer,
+            headers(("Retry-After" = u32, description = "Seconds; while no worker has signed its policy yet"))),
+        refusals::OneUpload))]
 async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Prefer) -> Result<Response, ApiError> {
     caller.needs_one_of(SEES)?;
     let seen = own(&http, &caller, &id).await?;
@@ -86,7 +97,13 @@ async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Pre
     answer((&http, &caller, prefer), StatusCode::OK, GOT, upload).await
 }
 
-async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {
+/// List the org's uploads.
+///
+/// Newest first. Scope `upload` or `read`.
+#[utoipa::path(get, path = "/api/uploads", tag = "Uploads", operation_id = "listUploads",
+    params(params::Page, params::Uploads, params::ForTarget),
+    responses((status = 200, description = "A part of the uploads", body = UploadList), refusals::List))]
+async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<UploadList>, ApiError> {
     caller.needs_one_of(SEES)?;
     let filter = uploads::Filter {
         status: query.parsed("status")?,
@@ -100,29 +117,52 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
     for row in rows {
         entries.push(entry(&http, &caller, row).await?);
     }
-    let mut answer = envelope(GOT, "uploads", &entries);
-    answer.extend([
-        ("count".to_owned(), json!(count)),
-        ("page".to_owned(), json!(page)),
-        ("perPage".to_owned(), json!(per_page)),
-    ]);
-    Ok(Json(answer.into()))
+    Ok(Json(UploadList { message: GOT, uploads: entries, count, page, per_page }))
 }
 
-async fn config(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Value>, ApiError> {
+/// What a page needs to know before it asks for an upload.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct UploadConfig {
+    message: &'static str,
+    /// Where forms are posted.
+    #[schema(format = "uri")]
+    url: String,
+    bucket: String,
+    region: String,
+    /// The public half of the bucket's credentials.
+    access_key_id: String,
+    /// The most bytes that a file may have.
+    max_size: i64,
+}
+
+/// Where uploads go, and how large they may be.
+///
+/// Never a secret. Scope `upload` or `read`.
+#[utoipa::path(get, path = "/api/uploads/config", tag = "Uploads", operation_id = "getUploadConfig",
+    responses((status = 200, description = "The bucket's address", body = UploadConfig)))]
+async fn config(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<UploadConfig>, ApiError> {
     caller.needs_one_of(SEES)?;
     let address = http.ctx.bucket.address();
-    Ok(Json(json!({
-        "message": GOT,
-        "url": address.url,
-        "bucket": address.bucket,
-        "region": address.region,
-        "accessKeyId": address.access_key_id,
-        "maxSize": http.ctx.limits.max_size,
-    })))
+    Ok(Json(UploadConfig {
+        message: GOT,
+        url: address.url,
+        bucket: address.bucket,
+        region: address.region,
+        access_key_id: address.access_key_id,
+        max_size: http.ctx.limits.max_size,
+    }))
 }
 
-/// Whatever the body says: the check looks for itself.
+/// Say that the bytes were put.
+///
+/// Schedules a look at the bucket, and proves nothing by itself: any number of calls, with any body or none, do no harm. Scope
+/// `upload`.
+#[utoipa::path(post, path = "/api/uploads/{id}/callback", tag = "Uploads", operation_id = "postUploadCallback",
+    params(params::Id),
+    responses((status = 202, description = "The upload as it is before the look", body = UploadsAnswer,
+        headers(("Location" = String, description = "Where it can be looked at"), ("Retry-After" = u32, description = "Seconds"))),
+        refusals::OneUpload))]
 async fn callback(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let upload = own(&http, &caller, &id).await?;
@@ -130,6 +170,16 @@ async fn callback(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Resu
     answer((&http, &caller, Prefer::Unsaid), StatusCode::ACCEPTED, POSTED, upload).await
 }
 
+/// Get a fresh policy.
+///
+/// For an upload that is `issued` or `expired`. Waits for a worker to sign it as `POST /api/uploads` does. Scope `upload`.
+#[utoipa::path(post, path = "/api/uploads/{id}/policy", tag = "Uploads", operation_id = "renewUploadPolicy",
+    params(params::Id, params::Prefer),
+    responses(
+        (status = 200, description = "The upload with its fresh policy", body = UploadsAnswer),
+        (status = 202, description = "No worker has signed it yet", body = UploadsAnswer,
+            headers(("Location" = String, description = "Where it can be looked at"), ("Retry-After" = u32, description = "Seconds"))),
+        refusals::Move))]
 async fn fresh_policy(
     State(http): State<Arc<Http>>,
     caller: Caller,
@@ -146,6 +196,11 @@ async fn fresh_policy(
     answer((&http, &caller, prefer), code, POSTED, upload).await
 }
 
+/// Cancel an upload.
+///
+/// While it is `requested`, `issued` or `arrived`; its bytes are dropped. Cancelling it again changes nothing. Scope `upload`.
+#[utoipa::path(delete, path = "/api/uploads/{id}", tag = "Uploads", operation_id = "cancelUpload", params(params::Id),
+    responses((status = 200, description = "The cancelled upload", body = UploadsAnswer), refusals::Move))]
 async fn cancel(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let seen = own(&http, &caller, &id).await?;

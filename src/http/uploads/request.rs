@@ -2,10 +2,12 @@
 
 use longshore_jobs::model::target::TargetKind;
 use longshore_jobs::model::{Digest, Target, Upload, filename};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
+use utoipa::ToSchema;
 
 use super::super::body::Fields;
 use super::super::errors::ApiError;
+use super::super::openapi::shapes;
 use super::super::rows::is_media_type;
 
 /// The longest `ref` in bytes.
@@ -14,6 +16,43 @@ const LONGEST_REF: usize = 200;
 const LONGEST_METADATA: usize = 8 << 10;
 
 const TEXT: &str = "must be a string";
+
+/// What is asked for, as the document shows it; unknown fields are refused, and null is as good as nothing.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct UploadWish {
+    /// The file's name, perhaps with a relative path before it: not blank, no control characters, no `.` or `..` as a part.
+    #[schema(
+        min_length = 1,
+        max_length = 1024,
+        pattern = r"^(?![/\\]|[A-Za-z]:|\s*$)(?!(.*[/\\])?\.\.?([/\\]|$))[^\x00-\x1f\x7f-\x9f]*$",
+        example = "MyPicture.jpg"
+    )]
+    filename: String,
+    /// Bytes. The policy then takes exactly so many.
+    #[schema(minimum = 0, maximum = 5_000_000_000_i64, example = 3_574_392)]
+    size: Option<i64>,
+    /// The media type; what the name suggests if it is not given.
+    #[schema(
+        max_length = 255,
+        example = "image/jpeg",
+        pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+/[-!#$%&'*+.^_`|~0-9A-Za-z]+ *(;[ -~]*)?$"
+    )]
+    r#type: Option<String>,
+    /// Of the bytes. Others are refused, and bytes that the org has already need not be uploaded.
+    #[schema(value_type = Option<shapes::AnyDigest>)]
+    sha256: Option<String>,
+    #[schema(value_type = Option<shapes::Target>)]
+    target: Option<Target>,
+    /// Your own id for it, without control characters, 200 bytes at most. One upload stands under it at a time: asking again with it
+    /// answers with that upload.
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    r#ref: Option<String>,
+    /// Your own object, kept as it is: at most 8,192 bytes of JSON.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Map<String, Value>>,
+}
 
 /// A wish for an upload whose every field will do.
 pub struct Asked {
@@ -70,12 +109,21 @@ fn read_filename(fields: &mut Fields) -> Result<String, ApiError> {
 }
 
 fn read_size(fields: &mut Fields, max_size: i64) -> Result<Option<i64>, ApiError> {
-    let size: Option<i64> = fields.take("size", "must be a whole number of bytes")?;
+    let fault = "must be a whole number of bytes";
+    let size: Option<Number> = fields.take("size", fault)?;
+    let size = size.map(|size| whole(&size).ok_or_else(|| fields.fault("size", fault))).transpose()?;
     match size {
         Some(size) if size < 0 => Err(fields.fault("size", "must not be negative")),
         Some(size) if size > max_size => Err(fields.fault("size", format!("must be at most {max_size} bytes"))),
         size => Ok(size),
     }
+}
+
+/// `7.0` is whole too, and what some languages write; above 2^53 nobody knows what such a number was.
+fn whole(number: &Number) -> Option<i64> {
+    let exact = |real: &f64| real.fract() == 0.0 && real.abs() <= 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+    number.as_i64().or_else(|| number.as_f64().filter(exact).map(|real| real as i64))
 }
 
 fn read_type(fields: &mut Fields) -> Result<Option<String>, ApiError> {

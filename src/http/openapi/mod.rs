@@ -1,0 +1,64 @@
+//! The API described by itself (OpenAPI 3.1), at `/openapi.json`, by `longshore openapi`, and for people at `/docs`.
+//!
+//! # How to document a route
+//!
+//! Routes and their documentation are one: a module's `routes()` returns an `OpenApiRouter`, and each handler in its
+//! `routes!(…)` carries a `#[utoipa::path(…)]`. A route without one fails the test
+//! `every_route_is_in_the_document_and_the_reverse`.
+//!
+//! 1. Doc comment on the handler: the first line is the summary, the rest the description. Plain English, for clients.
+//! 2. `#[utoipa::path(get, path = "/api/files/{id}", tag = "Files", operation_id = "getFile", params(…), responses(…))]`.
+//!    Handlers of one path go into one `routes!(…)`.
+//! 3. Parameters that several routes share are in [`params`]; those of one list are a struct there with `IntoParams`.
+//! 4. Bodies are the very structs that are serialized, with `derive(ToSchema)`; a type of the model is shown by the one of the
+//!    same name in [`shapes`]. A field that is always there, but perhaps null, gets `#[schema(required)]`.
+//! 5. Errors: name a set of [`refusals`], or add one: those slugs that this handler can answer with. Not those that every route
+//!    has: [`complete`] adds 401, 403, 500 and 503 by the route's `security(…)`, and `X-Request-Id` to every answer. Nothing
+//!    said about security means a key; `security(())` means that anybody may call.
+//! 6. A new error is one line in `errors/slug.rs` and an example in `errors.rs`.
+//!
+//! `ops/schemathesis/check` then calls the route in all ways that the document allows, and in some that it does not.
+
+mod complete;
+mod docs;
+pub mod params;
+pub mod refusals;
+pub mod shapes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::{HeaderValue, header};
+use utoipa::openapi::OpenApi;
+
+use super::Http;
+
+static TEXT: LazyLock<String> =
+    LazyLock::new(|| serde_json::to_string_pretty(&document()).expect("a document has no keys but strings") + "\n");
+
+/// `/openapi.json` and `/docs`.
+pub fn routes() -> Router<Arc<Http>> {
+    Router::new().route("/openapi.json", get(serve)).merge(docs::routes())
+}
+
+/// The document as JSON text.
+pub fn text() -> &'static str {
+    &TEXT
+}
+
+/// The document.
+fn document() -> OpenApi {
+    complete::complete(super::documented().merge(super::notices::routes()).into_openapi())
+}
+
+async fn serve() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, text()).into_response()
+}
