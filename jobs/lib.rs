@@ -31,8 +31,10 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
+pub mod collect_blobs;
 pub mod expire_uploads;
 pub mod fold_reports;
+pub mod forget_keys;
 pub mod issue_policy;
 pub mod noop;
 pub mod poll_arrivals;

@@ -4,8 +4,9 @@ use uuid::Uuid;
 
 use super::stores::Store;
 use super::uploads::{insert_row, moved};
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, idempotency};
 use crate::model::file::File;
+use crate::model::idempotency::IdempotencyKey;
 use crate::model::report::Delta;
 use crate::model::target::TargetKind;
 use crate::model::{Digest, Status, Timestamp, Upload};
@@ -39,26 +40,30 @@ pub async fn store(db: &Db, upload: Upload, copy: Option<String>, now: Timestamp
 }
 
 /// Stores an upload of which the org has the bytes already, in one go: the row is inserted as done, with its file.
-/// `None` when the org has no live blob with that digest.
+/// `None` when the org has no live blob with that digest. A key that came with the request is written down with it;
+/// [`LedgerError::Repeated`] when it stands for an upload already.
 pub async fn store_known(
     db: &Db,
     mut upload: Upload,
     sha256: Digest,
-    now: Timestamp,
+    (now, key): (Timestamp, Option<IdempotencyKey>),
 ) -> Result<Option<Upload>, LedgerError> {
     let stored = db
         .write(move |mut tx| {
             Box::pin(async move {
-                let Some((blob, size)) = join_blob(&mut tx, upload.org_id, sha256).await? else {
+                let Some((blob, size, refs)) = join_blob(&mut tx, upload.org_id, sha256).await? else {
                     return Ok(None);
                 };
+                if let Some(key) = key {
+                    idempotency::claim(&mut tx, &key, upload.id).await?;
+                }
                 upload.status = Status::Done;
                 upload.arrived_size = Some(size);
                 upload.verified_sha256 = Some(sha256);
                 upload.deduplicated = Some(true);
                 insert_row(&mut tx, upload.clone()).await?;
                 insert_file(&mut tx, entry_of(&upload, (sha256, size), blob, true)).await?;
-                append_delta(&mut tx, upload.org_id, Delta::stored(size, false), now).await?;
+                append_delta(&mut tx, upload.org_id, Delta::stored(size, refs == 1), now).await?;
                 Ok(Some(upload))
             })
         })
@@ -69,11 +74,12 @@ pub async fn store_known(
     Ok(stored)
 }
 
-async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<(Uuid, i64)>, LedgerError> {
+/// The blob, its size, and how many files refer to it now.
+async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<(Uuid, i64, i64)>, LedgerError> {
     let query = "update blobs
-        set refs = refs + 1
+        set refs = refs + 1, unreferenced_at = null
         where org_id = $1 and sha256 = $2 and state = 'live'
-        returning id, size";
+        returning id, size, refs";
     Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(org).bind(sha256).fetch_optional(c).await)?)
 }
 
@@ -130,6 +136,40 @@ pub(super) async fn append_delta(tx: &mut Tx<'_>, org: Uuid, delta: Delta, now: 
         .bind(now)
         .execute(c).await.map(drop))?;
     Ok(())
+}
+
+/// Deletes a file entry. Its upload stays as it ended, without its ref; the blob stays until it is collected. `false` when
+/// there is no such entry any more.
+pub async fn delete(db: &Db, id: Uuid, now: Timestamp) -> Result<bool, LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let query = "delete from files where id = $1 returning *";
+            let gone: Option<File> = sql!(tx.on(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?;
+            let Some(file) = gone else {
+                return Ok(false);
+            };
+            free_ref(&mut tx, file.upload_id, now).await?;
+            let last = leave_blob(&mut tx, file.blob_id, now).await? == 0;
+            append_delta(&mut tx, file.org_id, Delta::deleted(file.size, last), now).await?;
+            Ok(true)
+        })
+    })
+    .await
+}
+
+async fn free_ref(tx: &mut Tx<'_>, upload: Uuid, now: Timestamp) -> Result<(), LedgerError> {
+    let query = "update uploads set file_deleted_at = $2, updated_at = $2 where id = $1";
+    sql!(tx.on(), c => sqlx::query(query).bind(upload).bind(now).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// How many files still refer to the blob.
+async fn leave_blob(tx: &mut Tx<'_>, blob: Uuid, now: Timestamp) -> Result<i64, LedgerError> {
+    let query = "update blobs
+        set refs = refs - 1, unreferenced_at = case when refs = 1 then $2 end
+        where id = $1
+        returning refs";
+    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(blob).bind(now).fetch_one(c).await)?)
 }
 
 /// The file entry; `None` when there is none of that id.

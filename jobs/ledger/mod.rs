@@ -28,6 +28,7 @@ pub mod dead_letters;
 mod engine;
 pub mod files;
 pub mod gather;
+pub mod idempotency;
 pub mod kept;
 mod lender;
 mod moves;
@@ -264,6 +265,9 @@ pub enum LedgerError {
     /// Something unique stands for another row.
     #[error("what must be unique is taken")]
     Taken,
+    /// The request's idempotency key stands for something that was made before.
+    #[error("the idempotency key is taken")]
+    Repeated,
 }
 
 impl LedgerError {

@@ -13,6 +13,8 @@ mod batches;
 mod body;
 pub mod errors;
 mod files;
+mod folds;
+mod idempotency;
 mod linger;
 pub mod notices;
 mod observe;

@@ -24,10 +24,11 @@ use uuid::Uuid;
 
 use self::entry::FileEntry;
 use super::Http;
-use super::answer::{GOT, POSTED, envelope};
+use super::answer::{DELETED, GOT, POSTED, envelope};
 use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::folds::fold_soon;
 use super::waiting::{self, Goal};
 
 /// How long a presigned GET is good for.
@@ -41,7 +42,7 @@ pub fn routes() -> Router<Arc<Http>> {
     Router::new()
         .route("/api/files", post(create).get(list))
         .route("/api/files/report", get(report))
-        .route("/api/files/{id}", get(show))
+        .route("/api/files/{id}", get(show).delete(remove))
         .route("/api/files/{id}/content", get(content))
 }
 
@@ -125,6 +126,49 @@ async fn on_its_way(http: &Http, caller: &Caller, id: Uuid) -> Result<Upload, Ap
     match upload.status {
         Status::Arrived | Status::Verified | Status::Done | Status::Rejected => Ok(upload),
         Status::Requested | Status::Issued | Status::Expired | Status::Cancelled => Err(ApiError::FileNotFound),
+    }
+}
+
+/// Deletes the file. One that has arrived and is not looked at yet is taken back, as by its upload.
+async fn remove(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<Value>, ApiError> {
+    caller.needs(Scope::Upload)?;
+    let id = id.0.ok_or(ApiError::FileNotFound)?;
+    let entry = match own(&http, &caller, id).await? {
+        Some(file) => delete(&http, file).await?,
+        None => take_back(&http, &caller, id).await?,
+    };
+    Ok(Json(envelope(DELETED, "files", &[entry]).into()))
+}
+
+/// The entry that was deleted; 404 where somebody was faster.
+async fn delete(http: &Http, file: File) -> Result<FileEntry, ApiError> {
+    if !files::delete(&http.ctx.db, file.id, http.ctx.now()).await? {
+        return Err(ApiError::FileNotFound);
+    }
+    fold_soon(http, file.org_id).await;
+    Ok(file.into())
+}
+
+/// Takes back what is not a file yet.
+async fn take_back(http: &Http, caller: &Caller, id: Uuid) -> Result<FileEntry, ApiError> {
+    let upload = on_its_way(http, caller, id).await?;
+    if upload.status == Status::Done {
+        // It was stored between the two looks, or was deleted long ago.
+        let file = own(http, caller, id).await?.ok_or(ApiError::FileNotFound)?;
+        return delete(http, file).await;
+    }
+    if upload.status != Status::Arrived || !uploads::cancel(&http.ctx.db, upload.id, http.ctx.now()).await? {
+        let refusal = "Only a stored file can be deleted; look at its `status`, and try again when it is `done`";
+        return Err(ApiError::Conflict(refusal.to_owned()));
+    }
+    remove_staged(http, &upload).await;
+    Ok(Upload { status: Status::Cancelled, ..upload }.into())
+}
+
+/// Removes the object of an upload that was taken back, if the bucket lets us: else the sweep does.
+pub async fn remove_staged(http: &Http, upload: &Upload) {
+    if let Err(error) = http.ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await {
+        tracing::warn!(%error, upload = %upload.id, "a cancelled upload's object is left to the sweep");
     }
 }
 

@@ -153,9 +153,7 @@ async fn cancel(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result
     if !cancelled && seen.status != Status::Cancelled {
         return Err(no_longer(&http, &caller, &id, "cancelled").await?);
     }
-    if let Err(error) = http.ctx.bucket.delete(std::slice::from_ref(&seen.object_key)).await {
-        tracing::warn!(%error, upload = %seen.id, "a cancelled upload's object is left to the sweep");
-    }
+    files::remove_staged(&http, &seen).await;
     let upload = own(&http, &caller, &id).await?;
     answer((&http, &caller, Prefer::Unsaid), StatusCode::OK, DELETED, upload).await
 }
