@@ -39,3 +39,56 @@ impl Job for ForgetKeys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::LedgerError;
+    use crate::ledger::idempotency::Standing;
+    use crate::model::Digest;
+    use crate::model::idempotency::{IdempotencyKey, Route};
+    use crate::testkit::World;
+
+    crate::on_every_engine! {
+        a_key_is_forgotten_a_day_after_its_first_use,
+        an_old_key_may_be_used_anew_before_it_is_forgotten,
+    }
+
+    fn key(world: &World, text: &str) -> IdempotencyKey {
+        let (key, body_sha256) = (text.to_owned(), Digest::of(b"body"));
+        IdempotencyKey { org_id: world.org, route: Route::Uploads, key, body_sha256, sent_at: world.ctx.now() }
+    }
+
+    async fn a_key_is_forgotten_a_day_after_its_first_use(world: World) {
+        let db = &world.ctx.db;
+        let (old, made) = (key(&world, "old"), Uuid::now_v7());
+        idempotency::keep(db, old.clone(), made).await.unwrap();
+        world.clock.advance(Duration::from_secs(1));
+        idempotency::keep(db, key(&world, "young"), made).await.unwrap();
+
+        world.clock.advance(KEY_LIFE - Duration::from_secs(1));
+
+        assert_eq!(idempotency::find(db, &old).await.unwrap(), Some(Standing::Made(made)));
+        assert_eq!(idempotency::find(db, &key(&world, "old")).await.unwrap(), None, "its day is over");
+        assert_eq!(ForgetKeys {}.run(&world.ctx).await.unwrap(), End::Done);
+        assert_eq!(idempotency::find(db, &old).await.unwrap(), None);
+        assert_eq!(idempotency::find(db, &key(&world, "young")).await.unwrap(), Some(Standing::Made(made)));
+        assert_eq!(ForgetKeys {}.run(&world.ctx).await.unwrap(), End::Moot);
+    }
+
+    async fn an_old_key_may_be_used_anew_before_it_is_forgotten(world: World) {
+        let db = &world.ctx.db;
+        idempotency::keep(db, key(&world, "k"), Uuid::now_v7()).await.unwrap();
+        let taken = idempotency::keep(db, key(&world, "k"), Uuid::now_v7()).await;
+        assert!(matches!(taken, Err(LedgerError::Repeated)));
+
+        world.clock.advance(KEY_LIFE);
+        let (again, made) = (IdempotencyKey { body_sha256: Digest::of(b"other"), ..key(&world, "k") }, Uuid::now_v7());
+        idempotency::keep(db, again.clone(), made).await.unwrap();
+
+        assert_eq!(idempotency::find(db, &again).await.unwrap(), Some(Standing::Made(made)));
+        assert_eq!(idempotency::find(db, &key(&world, "k")).await.unwrap(), Some(Standing::OtherBody));
+    }
+}

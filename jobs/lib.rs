@@ -51,4 +51,6 @@ pub mod testkit;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod delete_tests;
+#[cfg(test)]
 mod move_tests;

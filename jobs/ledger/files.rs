@@ -1,7 +1,9 @@
 //! Files: stored with their blob, their upload and the report's delta in one transaction.
 
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::page::{COUNT_CAP, Page, condition, select_count, select_page};
 use super::stores::Store;
 use super::uploads::{insert_row, moved};
 use super::{Db, LedgerError, Tx, idempotency};
@@ -193,45 +195,33 @@ pub struct Filter {
     pub number: Option<String>,
 }
 
-/// Which part of the list.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// Oldest first instead of newest first.
-    pub ascending: bool,
-    /// Behind this id in the list's order; `None` from the start.
-    pub after: Option<Uuid>,
-    /// At most so many.
-    pub limit: i64,
-    /// Leaves out so many.
-    pub offset: i64,
-}
-
-/// Counting stops here: a client that reads this as the count of a list asks for more than a page can show.
-pub const COUNT_CAP: i64 = 100_000;
-
-macro_rules! filtered {
-    ($before:literal, $after:literal) => {
-        concat!(
-            $before,
-            " from files
-        where org_id = $1
-          and ($2 is null or sha256 = $2)
-          and ($3 is null or filename = $3)
-          and ($4 is null or content_type = $4)
-          and ($5 is null or target_kind = $5)
-          and ($6 is null or target_number = $6)",
-            $after
-        )
-    };
+impl Filter {
+    /// The org is `$1`, and the filters follow in their order. The digest is looked up at the blob, of which an org has one.
+    fn text(&self) -> String {
+        let number = condition(
+            self.target.is_some(),
+            "target_number = $6",
+            "target_kind in ('order', 'style') and target_number = $6",
+        );
+        [
+            "from files where org_id = $1",
+            condition(
+                self.sha256.is_some(),
+                "blob_id = (select id from blobs where org_id = $1 and sha256 = $2)",
+                "$2 is null",
+            ),
+            condition(self.filename.is_some(), "filename = $3", "$3 is null"),
+            condition(self.content_type.is_some(), "content_type = $4", "$4 is null"),
+            condition(self.target.is_some(), "target_kind = $5", "$5 is null"),
+            condition(self.number.is_some(), number, "$6 is null"),
+        ]
+        .join(" and ")
+    }
 }
 
 /// A page of an org's files.
 pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec<File>, LedgerError> {
-    let query = if page.ascending {
-        filtered!("select *", " and ($7 is null or id > $7) order by id limit $8 offset $9")
-    } else {
-        filtered!("select *", " and ($7 is null or id < $7) order by id desc limit $8 offset $9")
-    };
+    let query = AssertSqlSafe(select_page(&filter.text(), page, 7));
     Ok(sql!(db.reader(), c => sqlx::query_as(query)
         .bind(org)
         .bind(filter.sha256)
@@ -248,7 +238,7 @@ pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec
 
 /// How many files the filter lets through, up to [`COUNT_CAP`] + 1.
 pub async fn count(db: &Db, org: Uuid, filter: &Filter) -> Result<i64, LedgerError> {
-    let query = filtered!("select count(*) from (select 1", " limit $7) capped");
+    let query = AssertSqlSafe(select_count(&filter.text(), 7));
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query)
         .bind(org)
         .bind(filter.sha256)

@@ -33,6 +33,7 @@ pub mod kept;
 mod lender;
 mod moves;
 pub mod orgs;
+pub mod page;
 pub mod pools;
 pub mod postgres;
 pub mod reports;
@@ -41,6 +42,7 @@ pub mod signals;
 pub mod sqlite;
 mod steps;
 mod stores;
+pub mod upload_lists;
 pub mod uploads;
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use super::steps::{Arrive, Issue, Verify, listed, millis};
 use super::{Db, LedgerError, Tx, idempotency};
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::policy::PostPolicy;
-use crate::model::target::TargetKind;
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Digest, Status, Timestamp, Upload};
 use crate::outside::ObjectHead;
@@ -306,58 +305,6 @@ pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
         where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled')
           and other.file_deleted_at is null)";
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
-}
-
-/// Which uploads of an org to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only in this state.
-    pub status: Option<Status>,
-    /// Only for this kind of target.
-    pub target: Option<TargetKind>,
-    /// Only for this number.
-    pub number: Option<String>,
-}
-
-/// A page of an org's uploads, newest first, and how many there are in all.
-pub async fn list(
-    db: &Db,
-    org: Uuid,
-    filter: &Filter,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<Upload>, i64), LedgerError> {
-    let rows = "select *
-        from uploads
-        where org_id = $1
-          and ($2 is null or status = $2)
-          and ($3 is null or target_kind = $3)
-          and ($4 is null or target_number = $4)
-        order by id desc
-        limit $5 offset $6";
-    let rows = sql!(db.reader(), c => sqlx::query_as(rows)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(c)
-        .await)?;
-    let count = "select count(*)
-        from uploads
-        where org_id = $1
-          and ($2 is null or status = $2)
-          and ($3 is null or target_kind = $3)
-          and ($4 is null or target_number = $4)";
-    let count = sql!(db.reader(), c => sqlx::query_scalar(count)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .fetch_one(c)
-        .await)?;
-    Ok((rows, count))
 }
 
 /// Issued uploads whose object should be looked for by now, most overdue first.

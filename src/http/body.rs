@@ -23,7 +23,7 @@ impl FromRequest<Arc<Http>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, http: &Arc<Http>) -> Result<Self, ApiError> {
-        Self::of(&json_text(request, http).await?)
+        Self::parse(&json_text(request, http).await?)
     }
 }
 
@@ -53,7 +53,7 @@ pub fn unread(error: &BytesRejection, http: &Http) -> ApiError {
 
 impl Fields {
     /// The fields of this text.
-    pub fn of(text: &[u8]) -> Result<Self, ApiError> {
+    pub fn parse(text: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(text) {
             Ok(Value::Object(left)) => Ok(Self { left, within: "" }),
             Ok(_) => Err(ApiError::BadRequest("The body must be a JSON object".to_owned())),

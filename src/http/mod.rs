@@ -20,6 +20,7 @@ pub mod notices;
 mod observe;
 pub mod operations;
 mod page;
+mod paging;
 mod rows;
 mod uploads;
 mod waiting;

@@ -29,13 +29,11 @@ use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
 use super::folds::fold_soon;
+use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal};
 
 /// How long a presigned GET is good for.
 const CONTENT_LIFE: Duration = Duration::from_secs(300);
-
-const PER_PAGE: i64 = 30;
-const MOST_PER_PAGE: i64 = 100;
 
 /// Everything below `/api/files`.
 pub fn routes() -> Router<Arc<Http>> {
@@ -203,31 +201,13 @@ async fn report(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Va
 
 async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {
     caller.needs(Scope::Read)?;
-    let filter = filter_of(&query)?;
-    let ascending = is_ascending(&query)?;
-    let after = query.parsed("after")?;
-    let (mut page, per_page) = page_of(&query)?;
-    if after.is_some() {
-        page = 1;
-    }
-    // One more than is shown tells whether there is a next page.
-    let part = files::Page { ascending, after, limit: per_page + 1, offset: (page - 1).saturating_mul(per_page) };
-    let mut rows = files::list(&http.ctx.db, caller.org(), &filter, part).await?;
-    let shown = usize::try_from(per_page).unwrap_or(usize::MAX);
-    let more = rows.len() > shown;
-    rows.truncate(shown);
-    let next = rows.last().filter(|_| more).map(|file| file.id);
+    let (filter, paging) = (filter_of(&query)?, Paging::read(&query, MOST_PER_PAGE)?);
+    let mut rows = files::list(&http.ctx.db, caller.org(), &filter, paging.part()).await?;
+    let next = paging.cut(&mut rows, |file| file.id);
     let count = files::count(&http.ctx.db, caller.org(), &filter).await?;
     let entries: Vec<_> = rows.into_iter().map(FileEntry::from).collect();
     let mut answer = envelope(GOT, "files", &entries);
-    answer.extend([
-        ("count".to_owned(), json!(count.min(files::COUNT_CAP))),
-        ("countCapped".to_owned(), json!(count > files::COUNT_CAP)),
-        ("page".to_owned(), json!(page)),
-        ("perPage".to_owned(), json!(per_page)),
-        ("sort".to_owned(), json!(if ascending { "createdAt" } else { "-createdAt" })),
-        ("next".to_owned(), json!(next)),
-    ]);
+    paging.tell(&mut answer, next, count);
     Ok(Json(answer.into()))
 }
 
@@ -239,20 +219,4 @@ fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {
         target: query.parsed("target")?,
         number: query.text("number")?,
     })
-}
-
-fn is_ascending(query: &Query) -> Result<bool, ApiError> {
-    match query.text("sort")?.as_deref() {
-        None | Some("-createdAt") => Ok(false),
-        Some("createdAt") => Ok(true),
-        Some(_) => {
-            Err(ApiError::UnprocessableQuery { name: "sort", fault: "must be `createdAt` or `-createdAt`".to_owned() })
-        }
-    }
-}
-
-/// `page` from 1, and `perPage`, which is cut to the most that a page may have.
-pub fn page_of(query: &Query) -> Result<(i64, i64), ApiError> {
-    let per_page = query.counting("perPage", PER_PAGE)?;
-    Ok((query.counting("page", 1)?, per_page.min(MOST_PER_PAGE)))
 }

@@ -40,7 +40,7 @@ pub async fn create(
     let header = idempotency::header(request.headers())?;
     let body = json_text(request, &http).await?;
     let key = idempotency::sent_with(&http, &caller, (Route::Uploads, header), &body);
-    let asked = Asked::read(Fields::of(&body)?, http.ctx.limits.max_size)?.once(key);
+    let asked = Asked::read(Fields::parse(&body)?, http.ctx.limits.max_size)?.once(key);
     if let Some(known) = known(&http, &caller, &asked).await? {
         return repeat(&http, &caller, known, prefer).await;
     }

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use longshore_jobs::ledger::uploads;
+use longshore_jobs::ledger::{upload_lists, uploads};
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::model::{Status, Upload};
@@ -25,6 +25,7 @@ use super::answer::{DELETED, GOT, POSTED, envelope};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal, lacks_policy};
 use super::{Http, files};
 
@@ -88,25 +89,27 @@ async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Pre
 
 async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<Value>, ApiError> {
     caller.needs_one_of(SEES)?;
-    let filter = uploads::Filter {
-        status: query.parsed("status")?,
-        target: query.parsed("target")?,
-        number: query.text("number")?,
-    };
-    let (page, per_page) = files::page_of(&query)?;
-    let offset = (page - 1).saturating_mul(per_page);
-    let (rows, count) = uploads::list(&http.ctx.db, caller.org(), &filter, per_page, offset).await?;
+    let (filter, paging) = (filter_of(&query)?, Paging::read(&query, MOST_PER_PAGE)?);
+    let mut rows = upload_lists::list(&http.ctx.db, caller.org(), &filter, paging.part()).await?;
+    let next = paging.cut(&mut rows, |upload| upload.id);
+    let count = upload_lists::count(&http.ctx.db, caller.org(), &filter).await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         entries.push(entry(&http, &caller, row).await?);
     }
     let mut answer = envelope(GOT, "uploads", &entries);
-    answer.extend([
-        ("count".to_owned(), json!(count)),
-        ("page".to_owned(), json!(page)),
-        ("perPage".to_owned(), json!(per_page)),
-    ]);
+    paging.tell(&mut answer, next, count);
     Ok(Json(answer.into()))
+}
+
+fn filter_of(query: &Query) -> Result<upload_lists::Filter, ApiError> {
+    Ok(upload_lists::Filter {
+        status: query.parsed("status")?,
+        target: query.parsed("target")?,
+        number: query.text("number")?,
+        batch: query.parsed("batch")?,
+        client_ref: query.text("ref")?,
+    })
 }
 
 async fn config(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Value>, ApiError> {
