@@ -188,8 +188,9 @@ async fn the_indexes_are_the_same_on_both_engines(world: World) {
 /// Every index that is not of a constraint; `!` is unique.
 const INDEXES: &str = "
     api_keys.api_keys_by_org batches.batches_by_org batches.batches_to_close batches.batches_to_resume
-    blobs.blobs_to_collect dead_letters.dead_letters_by_subject files.files_by_blob files.files_by_org
-    idempotency_keys.idempotency_keys_by_age jobs.jobs_leased jobs.jobs_waiting report_deltas.report_deltas_by_org
-    uploads.uploads_by_batch uploads.uploads_by_org uploads.uploads_by_ref! uploads.uploads_open
-    uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
+    blobs.blobs_to_collect dead_letters.dead_letters_by_subject files.files_by_blob files.files_by_name
+    files.files_by_org files.files_by_target idempotency_keys.idempotency_keys_by_age jobs.jobs_leased
+    jobs.jobs_waiting report_deltas.report_deltas_by_org uploads.uploads_by_batch uploads.uploads_by_former_ref
+    uploads.uploads_by_org uploads.uploads_by_ref! uploads.uploads_by_target uploads.uploads_ended
+    uploads.uploads_open uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";
