@@ -197,7 +197,7 @@ pub struct Filter {
 
 impl Filter {
     /// The org is `$1`, and the filters follow in their order. The digest is looked up at the blob, of which an org has one.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let number = condition(
             self.target.is_some(),
             "target_number = $6",

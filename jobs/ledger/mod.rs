@@ -48,6 +48,8 @@ pub mod uploads;
 #[cfg(test)]
 mod concurrency_tests;
 #[cfg(test)]
+mod list_tests;
+#[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
 mod silence_tests;

@@ -35,7 +35,7 @@ const OF_REF: &str = "id in (
 
 impl Filter {
     /// The org is `$1`, and the filters follow in their order.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let number = condition(
             self.target.is_some(),
             "target_number = $4",
