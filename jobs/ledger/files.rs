@@ -201,7 +201,9 @@ impl Filter {
         let number = condition(
             self.target.is_some(),
             "target_number = $6",
-            "target_kind in ('order', 'style') and target_number = $6",
+            "id in (
+                select f.id from files f
+                where f.org_id = $1 and f.target_kind in ('order', 'style') and f.target_number = $6)",
         );
         [
             "from files where org_id = $1",
