@@ -61,7 +61,7 @@ impl Filter {
 const fn of_status(status: Status) -> &'static str {
     match status {
         Status::Requested | Status::Issued | Status::Arrived | Status::Verified => {
-            "status = $2 and id in (
+            "id in (
                 select open.id from uploads open
                 where open.status in ('requested', 'issued', 'arrived', 'verified') and open.status = $2
                   and open.org_id = $1)"
