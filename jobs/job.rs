@@ -64,6 +64,8 @@ pub struct Limits {
     pub sweep_min_age: Duration,
     /// How long after its policy an upload without a notice is looked for in the bucket the first time.
     pub first_poll: Duration,
+    /// How long bytes that no file refers to are kept.
+    pub blob_grace: Duration,
 }
 
 impl Default for Limits {
@@ -75,6 +77,7 @@ impl Default for Limits {
             resume_after: Duration::from_secs(60),
             sweep_min_age: Duration::from_secs(24 * 3600),
             first_poll: Duration::from_secs(60),
+            blob_grace: Duration::from_secs(24 * 3600),
         }
     }
 }

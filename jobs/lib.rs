@@ -15,7 +15,8 @@
 //! notice from the bucket, a callback from the client or [`poll_arrivals`] pushes [`record_arrival`], which notes the version
 //! that is there. [`verify_upload`] hashes exactly that version. [`store_file`] gives the bytes a place of their own or joins
 //! them to the blob that the org has, and writes file, upload and report delta together; a second later [`fold_reports`]
-//! brings the org's report up to date.
+//! brings the org's report up to date. Of a deleted file the entry goes at once; bytes that no entry refers to any more are
+//! removed by [`collect_blobs`] after a grace.
 //!
 //! # Layout
 //!
@@ -31,8 +32,10 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
+pub mod collect_blobs;
 pub mod expire_uploads;
 pub mod fold_reports;
+pub mod forget_keys;
 pub mod issue_policy;
 pub mod noop;
 pub mod poll_arrivals;
@@ -48,5 +51,7 @@ pub mod testkit;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod delete_tests;
 #[cfg(test)]
 mod move_tests;

@@ -1,7 +1,9 @@
 //! The roster: every job there is. What is not on it can neither be enqueued nor run.
 
+use crate::collect_blobs::CollectBlobs;
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
+use crate::forget_keys::ForgetKeys;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
 use crate::noop::Noop;
@@ -22,6 +24,8 @@ static ROSTER: &[Entry] = &[
     Entry::of::<ResumeStalled>(),
     Entry::of::<PollArrivals>(),
     Entry::of::<SweepBucket>(),
+    Entry::of::<CollectBlobs>(),
+    Entry::of::<ForgetKeys>(),
     Entry::of::<FoldReports>(),
     Entry::of::<RebuildReports>(),
     Entry::of::<Noop>(),

@@ -264,8 +264,10 @@ mod tests {
         world.uploaded(b"known").await;
 
         let row = world.requested();
-        let stored =
-            files::store_known(&world.ctx.db, row, Digest::of(b"known"), world.ctx.now()).await.unwrap().unwrap();
+        let stored = files::store_known(&world.ctx.db, row, Digest::of(b"known"), (world.ctx.now(), None))
+            .await
+            .unwrap()
+            .unwrap();
 
         assert_eq!((stored.status, stored.deduplicated), (Status::Done, Some(true)));
         let report = world.report().await;

@@ -385,6 +385,7 @@ fn read_limits(layers: &mut Layers) -> Limits {
         resume_after: layers.read("limits.resume_after", units::some_duration),
         sweep_min_age: layers.read("limits.sweep_min_age", units::duration),
         first_poll: layers.read("limits.first_poll", units::duration),
+        blob_grace: layers.read("limits.blob_grace", units::duration),
     }
 }
 

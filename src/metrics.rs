@@ -78,6 +78,8 @@ fn describe() {
         "longshore_sweep_foreign_total",
         "Staging objects that were left, being of no org in the ledger."
     );
+    describe_counter!("longshore_blobs_collected_total", "Blobs that were removed because no file referred to them.");
+    describe_counter!("longshore_blob_bytes_collected_total", Unit::Bytes, "Bytes of blobs that were removed.");
     describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
 }
 
@@ -110,6 +112,8 @@ fn start_at_zero() {
         "longshore_dedupe_bytes_saved_total",
         "longshore_sweep_deleted_total",
         "longshore_sweep_foreign_total",
+        "longshore_blobs_collected_total",
+        "longshore_blob_bytes_collected_total",
     ] {
         counter!(name).absolute(0);
     }

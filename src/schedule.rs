@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use croner::Cron;
+use longshore_jobs::collect_blobs::CollectBlobs;
 use longshore_jobs::expire_uploads::ExpireUploads;
 use longshore_jobs::fold_reports::FoldReports;
+use longshore_jobs::forget_keys::ForgetKeys;
 use longshore_jobs::job::{Context, Job, JobError, Lane, NewJob, with_causes};
 use longshore_jobs::ledger::schedules;
 use longshore_jobs::model::Timestamp;
@@ -60,6 +62,8 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (PollArrivals::KIND, |now| NewJob::of(&PollArrivals {}, Lane::Interactive, now)),
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
+    (CollectBlobs::KIND, |now| NewJob::of(&CollectBlobs {}, Lane::Interactive, now)),
+    (ForgetKeys::KIND, |now| NewJob::of(&ForgetKeys {}, Lane::Bulk, now)),
     (SweepBucket::KIND, |now| NewJob::of(&SweepBucket {}, Lane::Interactive, now)),
     (FoldReports::KIND, |now| NewJob::of(&FoldReports { org: None }, Lane::Interactive, now)),
     (RebuildReports::KIND, |now| NewJob::of(&RebuildReports { org: None }, Lane::Bulk, now)),

@@ -2,15 +2,25 @@
 
 use uuid::Uuid;
 
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, idempotency};
 use crate::model::Batch;
 use crate::model::batch::Count;
+use crate::model::idempotency::IdempotencyKey;
 
-/// Adds a batch, and its lines in chunks: JSON lists, in their order. All or none.
-pub async fn insert(db: &Db, batch: Batch, chunks: Vec<String>) -> Result<(), LedgerError> {
+/// Adds a batch, and its lines in chunks: JSON lists, in their order. All or none. A key that came with the request is written
+/// down with it; [`LedgerError::Repeated`] when it stands for a batch already.
+pub async fn insert(
+    db: &Db,
+    batch: Batch,
+    chunks: Vec<String>,
+    key: Option<IdempotencyKey>,
+) -> Result<(), LedgerError> {
     db.write(move |mut tx| {
         Box::pin(async move {
             let id = batch.id;
+            if let Some(key) = key {
+                idempotency::claim(&mut tx, &key, id).await?;
+            }
             insert_batch(&mut tx, batch).await?;
             for (position, lines) in (0_i64..).zip(chunks) {
                 insert_chunk(&mut tx, id, position, lines).await?;
@@ -86,7 +96,7 @@ mod tests {
         let (db, now) = (world.ctx.db.clone(), world.ctx.now());
         let batch = Batch::each((world.org, Uuid::now_v7()), None, 2, now);
         let id = batch.id;
-        insert(&db, batch.clone(), Vec::new()).await.unwrap();
+        insert(&db, batch.clone(), Vec::new(), None).await.unwrap();
         let member = || Upload { size: Some(5), batch_id: Some(id), ..world.requested() };
 
         let (first, second) = (world.issue(member()).await, world.issue(member()).await);

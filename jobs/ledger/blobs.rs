@@ -1,10 +1,13 @@
 //! Blobs: the bytes that an org has, one row per content.
 
+use serde_json::json;
 use uuid::Uuid;
 
+use super::gather::past_clashes;
+use super::steps::listed;
 use super::{Db, LedgerError};
-use crate::model::Digest;
 use crate::model::file::Blob;
+use crate::model::{Digest, Timestamp};
 
 /// The org's blob with that digest, live or leaving; `None` when it has none.
 pub async fn find(db: &Db, org: Uuid, sha256: Digest) -> Result<Option<Blob>, LedgerError> {
@@ -32,6 +35,66 @@ pub async fn relocate(db: &Db, blob: &Blob, object_key: String) -> Result<bool, 
                 .await?
                 .rows_affected());
             Ok(done == 1)
+        })
+    })
+    .await
+}
+
+/// A place in the list of [`due_to_collect`]: since when nothing refers to it, and which.
+pub type Unreferenced = (Timestamp, Uuid);
+
+/// Blobs that nothing has referred to since `before`, longest first, behind the place `after`; those whose removal was begun
+/// are among them.
+pub async fn due_to_collect(
+    db: &Db,
+    before: Timestamp,
+    after: Option<Unreferenced>,
+    limit: i64,
+) -> Result<Vec<Unreferenced>, LedgerError> {
+    let query = "select unreferenced_at, id
+        from blobs
+        where unreferenced_at <= $1 and refs = 0 and (unreferenced_at, id) > ($2, $3)
+        order by unreferenced_at, id
+        limit $4";
+    let (since, id) = after.unwrap_or((Timestamp::from_millis(i64::MIN), Uuid::nil()));
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(before)
+        .bind(since)
+        .bind(id)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?)
+}
+
+/// live → deleting, for those to which still nothing refers: from now on none of them can be joined. Returns them, and with
+/// them those that were on their way out already.
+pub async fn begin_removal(db: &Db, ids: &[Uuid], before: Timestamp) -> Result<Vec<Blob>, LedgerError> {
+    let query = "update blobs
+        set state = 'deleting'
+        where id in (select unhex(atom) from json_each($1)) and refs = 0 and unreferenced_at <= $2
+        returning id, org_id, sha256, size, object_key, state, refs";
+    let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    past_clashes(|| {
+        let list = list.clone();
+        db.write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(list).bind(before).fetch_all(c).await)?)
+            })
+        })
+    })
+    .await
+}
+
+/// The rows of blobs whose objects are gone go too. Returns the sizes of those that were still there.
+pub async fn remove(db: &Db, leaving: &[Blob]) -> Result<Vec<i64>, LedgerError> {
+    let query = "delete from blobs
+        where id in (select unhex(atom) from json_each($1)) and state = 'deleting' and refs = 0
+        returning size";
+    let list = json!(leaving.iter().map(|blob| listed(blob.id)).collect::<Vec<_>>()).to_string();
+    past_clashes(|| {
+        let list = list.clone();
+        db.write_one(move |mut tx| {
+            Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(list).fetch_all(c).await)?) })
         })
     })
     .await

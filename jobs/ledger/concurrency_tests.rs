@@ -7,8 +7,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::files::{self, Stored};
-use super::{Db, blobs, dead_letters, reports, schedules, uploads};
+use super::idempotency::{self, Standing};
+use super::{Db, LedgerError, blobs, dead_letters, reports, schedules, uploads};
 use crate::job::{Lane, Pool};
+use crate::model::idempotency::{IdempotencyKey, Route};
 use crate::model::report::Delta;
 use crate::model::upload::ArrivedVia;
 use crate::model::{Digest, Status, Timestamp, Upload};
@@ -23,6 +25,8 @@ crate::on_postgres! {
     two_processes_move_the_same_rows_once_whatever_the_order,
     a_late_object_and_a_new_upload_want_the_same_ref,
     two_processes_ask_for_uploads_with_the_same_refs,
+    two_processes_ask_for_the_same_upload_by_one_key,
+    what_is_deleted_beside_stores_and_collectors_is_counted_once,
     what_is_stored_while_reports_are_folded_is_counted_once,
     a_recount_beside_stores_and_folds_finds_no_drift,
     one_of_two_processes_ticks,
@@ -128,6 +132,65 @@ async fn two_processes_ask_for_uploads_with_the_same_refs(world: World) {
     for (index, by_one) in forth.into_iter().enumerate() {
         assert_ne!(by_one.is_ok(), back[199 - index].is_ok(), "ref {index} was given twice or not at all");
     }
+}
+
+async fn two_processes_ask_for_the_same_upload_by_one_key(world: World) {
+    let (one, two) = (&world.ctx.db, world.beside().await);
+    let ask = |db, number: usize| {
+        let (row, key) = (
+            world.requested(),
+            IdempotencyKey {
+                org_id: world.org,
+                route: Route::Uploads,
+                key: (number / 4).to_string(),
+                body_sha256: Digest::of(b"body"),
+                sent_at: world.ctx.now(),
+            },
+        );
+        async move { (row.id, uploads::request_once(db, row, key.clone()).await, key) }
+    };
+
+    let (forth, back) = (join_all((0..80).map(|n| ask(one, n))), join_all((0..80).rev().map(|n| ask(&two, n))));
+    let (forth, back) = tokio::join!(forth, back);
+
+    let mut made = 0;
+    for (id, asked, key) in forth.into_iter().chain(back) {
+        let stands = idempotency::find(one, &key).await.unwrap();
+        match asked {
+            Ok(()) => assert_eq!(stands, Some(Standing::Made(id))),
+            Err(LedgerError::Repeated) => assert_ne!(stands, Some(Standing::Made(id))),
+            Err(error) => panic!("{error}"),
+        }
+        made += usize::from(stands == Some(Standing::Made(id)));
+        assert_eq!(uploads::find(one, id).await.unwrap().is_some(), stands == Some(Standing::Made(id)));
+    }
+    assert_eq!(made, 20, "one for each key");
+}
+
+async fn what_is_deleted_beside_stores_and_collectors_is_counted_once(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let rows = verified(&world, b"the same bytes", 100).await;
+    let (first, second) = rows.split_at(50);
+    for row in first {
+        store(one, row, now).await;
+    }
+
+    let deleting = join_all(first.iter().map(|row| files::delete(&two, row.file_id, now)));
+    let storing = join_all(second.iter().map(|row| store(one, row, now)));
+    let collecting = async {
+        for _ in 0..20 {
+            let due = blobs::due_to_collect(&two, now, None, 10).await.unwrap();
+            let ids: Vec<Uuid> = due.into_iter().map(|(_, id)| id).collect();
+            let leaving = blobs::begin_removal(&two, &ids, now).await.unwrap();
+            blobs::remove(&two, &leaving).await.unwrap();
+        }
+    };
+    let (deleted, stored, ()) = tokio::join!(deleting, storing, collecting);
+
+    assert!(deleted.into_iter().all(|deleted| deleted.unwrap()));
+    let stored = stored.iter().filter(|stored| matches!(stored, Stored::Adopted | Stored::Joined)).count();
+    let report = world.report().await;
+    assert_eq!((report.files, report.unique_files), (stored.try_into().unwrap(), i64::from(stored > 0)));
 }
 
 async fn what_is_stored_while_reports_are_folded_is_counted_once(world: World) {

@@ -1,11 +1,14 @@
 //! Files: stored with their blob, their upload and the report's delta in one transaction.
 
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::page::{COUNT_CAP, Page, condition, select_count, select_page};
 use super::stores::Store;
 use super::uploads::{insert_row, moved};
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, idempotency};
 use crate::model::file::File;
+use crate::model::idempotency::IdempotencyKey;
 use crate::model::report::Delta;
 use crate::model::target::TargetKind;
 use crate::model::{Digest, Status, Timestamp, Upload};
@@ -39,26 +42,30 @@ pub async fn store(db: &Db, upload: Upload, copy: Option<String>, now: Timestamp
 }
 
 /// Stores an upload of which the org has the bytes already, in one go: the row is inserted as done, with its file.
-/// `None` when the org has no live blob with that digest.
+/// `None` when the org has no live blob with that digest. A key that came with the request is written down with it;
+/// [`LedgerError::Repeated`] when it stands for an upload already.
 pub async fn store_known(
     db: &Db,
     mut upload: Upload,
     sha256: Digest,
-    now: Timestamp,
+    (now, key): (Timestamp, Option<IdempotencyKey>),
 ) -> Result<Option<Upload>, LedgerError> {
     let stored = db
         .write(move |mut tx| {
             Box::pin(async move {
-                let Some((blob, size)) = join_blob(&mut tx, upload.org_id, sha256).await? else {
+                let Some((blob, size, refs)) = join_blob(&mut tx, upload.org_id, sha256).await? else {
                     return Ok(None);
                 };
+                if let Some(key) = key {
+                    idempotency::claim(&mut tx, &key, upload.id).await?;
+                }
                 upload.status = Status::Done;
                 upload.arrived_size = Some(size);
                 upload.verified_sha256 = Some(sha256);
                 upload.deduplicated = Some(true);
                 insert_row(&mut tx, upload.clone()).await?;
                 insert_file(&mut tx, entry_of(&upload, (sha256, size), blob, true)).await?;
-                append_delta(&mut tx, upload.org_id, Delta::stored(size, false), now).await?;
+                append_delta(&mut tx, upload.org_id, Delta::stored(size, refs == 1), now).await?;
                 Ok(Some(upload))
             })
         })
@@ -69,11 +76,12 @@ pub async fn store_known(
     Ok(stored)
 }
 
-async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<(Uuid, i64)>, LedgerError> {
+/// The blob, its size, and how many files refer to it now.
+async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<(Uuid, i64, i64)>, LedgerError> {
     let query = "update blobs
-        set refs = refs + 1
+        set refs = refs + 1, unreferenced_at = null
         where org_id = $1 and sha256 = $2 and state = 'live'
-        returning id, size";
+        returning id, size, refs";
     Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(org).bind(sha256).fetch_optional(c).await)?)
 }
 
@@ -132,6 +140,40 @@ pub(super) async fn append_delta(tx: &mut Tx<'_>, org: Uuid, delta: Delta, now: 
     Ok(())
 }
 
+/// Deletes a file entry. Its upload stays as it ended, without its ref; the blob stays until it is collected. `false` when
+/// there is no such entry any more.
+pub async fn delete(db: &Db, id: Uuid, now: Timestamp) -> Result<bool, LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let query = "delete from files where id = $1 returning *";
+            let gone: Option<File> = sql!(tx.on(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?;
+            let Some(file) = gone else {
+                return Ok(false);
+            };
+            free_ref(&mut tx, file.upload_id, now).await?;
+            let last = leave_blob(&mut tx, file.blob_id, now).await? == 0;
+            append_delta(&mut tx, file.org_id, Delta::deleted(file.size, last), now).await?;
+            Ok(true)
+        })
+    })
+    .await
+}
+
+async fn free_ref(tx: &mut Tx<'_>, upload: Uuid, now: Timestamp) -> Result<(), LedgerError> {
+    let query = "update uploads set file_deleted_at = $2, updated_at = $2 where id = $1";
+    sql!(tx.on(), c => sqlx::query(query).bind(upload).bind(now).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// How many files still refer to the blob.
+async fn leave_blob(tx: &mut Tx<'_>, blob: Uuid, now: Timestamp) -> Result<i64, LedgerError> {
+    let query = "update blobs
+        set refs = refs - 1, unreferenced_at = case when refs = 1 then $2 end
+        where id = $1
+        returning refs";
+    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(blob).bind(now).fetch_one(c).await)?)
+}
+
 /// The file entry; `None` when there is none of that id.
 pub async fn find(db: &Db, id: Uuid) -> Result<Option<File>, LedgerError> {
     let query = "select * from files where id = $1";
@@ -153,45 +195,35 @@ pub struct Filter {
     pub number: Option<String>,
 }
 
-/// Which part of the list.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// Oldest first instead of newest first.
-    pub ascending: bool,
-    /// Behind this id in the list's order; `None` from the start.
-    pub after: Option<Uuid>,
-    /// At most so many.
-    pub limit: i64,
-    /// Leaves out so many.
-    pub offset: i64,
-}
-
-/// Counting stops here: a client that reads this as the count of a list asks for more than a page can show.
-pub const COUNT_CAP: i64 = 100_000;
-
-macro_rules! filtered {
-    ($before:literal, $after:literal) => {
-        concat!(
-            $before,
-            " from files
-        where org_id = $1
-          and ($2 is null or sha256 = $2)
-          and ($3 is null or filename = $3)
-          and ($4 is null or content_type = $4)
-          and ($5 is null or target_kind = $5)
-          and ($6 is null or target_number = $6)",
-            $after
-        )
-    };
+impl Filter {
+    /// The org is `$1`, and the filters follow in their order. The digest is looked up at the blob, of which an org has one.
+    pub(super) fn text(&self) -> String {
+        let number = condition(
+            self.target.is_some(),
+            "target_number = $6",
+            "id in (
+                select f.id from files f
+                where f.org_id = $1 and f.target_kind in ('order', 'style') and f.target_number = $6)",
+        );
+        [
+            "from files where org_id = $1",
+            condition(
+                self.sha256.is_some(),
+                "blob_id = (select id from blobs where org_id = $1 and sha256 = $2)",
+                "$2 is null",
+            ),
+            condition(self.filename.is_some(), "filename = $3", "$3 is null"),
+            condition(self.content_type.is_some(), "content_type = $4", "$4 is null"),
+            condition(self.target.is_some(), "target_kind = $5", "$5 is null"),
+            condition(self.number.is_some(), number, "$6 is null"),
+        ]
+        .join(" and ")
+    }
 }
 
 /// A page of an org's files.
 pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec<File>, LedgerError> {
-    let query = if page.ascending {
-        filtered!("select *", " and ($7 is null or id > $7) order by id limit $8 offset $9")
-    } else {
-        filtered!("select *", " and ($7 is null or id < $7) order by id desc limit $8 offset $9")
-    };
+    let query = AssertSqlSafe(select_page(&filter.text(), page, 7));
     Ok(sql!(db.reader(), c => sqlx::query_as(query)
         .bind(org)
         .bind(filter.sha256)
@@ -208,7 +240,7 @@ pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec
 
 /// How many files the filter lets through, up to [`COUNT_CAP`] + 1.
 pub async fn count(db: &Db, org: Uuid, filter: &Filter) -> Result<i64, LedgerError> {
-    let query = filtered!("select count(*) from (select 1", " limit $7) capped");
+    let query = AssertSqlSafe(select_count(&filter.text(), 7));
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query)
         .bind(org)
         .bind(filter.sha256)

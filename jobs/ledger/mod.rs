@@ -28,10 +28,12 @@ pub mod dead_letters;
 mod engine;
 pub mod files;
 pub mod gather;
+pub mod idempotency;
 pub mod kept;
 mod lender;
 mod moves;
 pub mod orgs;
+pub mod page;
 pub mod pools;
 pub mod postgres;
 pub mod reports;
@@ -40,10 +42,13 @@ pub mod signals;
 pub mod sqlite;
 mod steps;
 mod stores;
+pub mod upload_lists;
 pub mod uploads;
 
 #[cfg(test)]
 mod concurrency_tests;
+#[cfg(test)]
+mod list_tests;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
@@ -264,6 +269,9 @@ pub enum LedgerError {
     /// Something unique stands for another row.
     #[error("what must be unique is taken")]
     Taken,
+    /// The request's idempotency key stands for something that was made before.
+    #[error("the idempotency key is taken")]
+    Repeated,
 }
 
 impl LedgerError {

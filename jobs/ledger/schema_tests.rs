@@ -149,11 +149,14 @@ const COLUMNS: &str = "
     batches.policy_expires_at batches.resume_at batches.resumes batches.target_kind batches.target_number
     batches.updated_at batches.user_id
     blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state
+    blobs.unreferenced_at
     dead_letters.attempts dead_letters.crashes dead_letters.died_at dead_letters.error dead_letters.id
     dead_letters.kind dead_letters.lane dead_letters.payload dead_letters.pool dead_letters.reason
     dead_letters.subject
     files.blob_id files.content_type files.created_at files.deduplicated files.filename files.id files.org_id
     files.sha256 files.size files.target_kind files.target_number files.upload_id files.user_id
+    idempotency_keys.body_sha256 idempotency_keys.created_at idempotency_keys.key idempotency_keys.made
+    idempotency_keys.org_id idempotency_keys.route
     jobs.again_at jobs.again_lane jobs.attempts jobs.crashes jobs.created_at jobs.error jobs.id jobs.kind jobs.lane
     jobs.lease_until jobs.losses jobs.payload jobs.pool jobs.run_at jobs.state jobs.subject jobs.token jobs.worker
     manifest_lines.batch_id manifest_lines.generation manifest_lines.path manifest_lines.sha256
@@ -165,8 +168,8 @@ const COLUMNS: &str = "
     report_deltas.unique_bytes report_deltas.unique_files
     schedules.last_tick schedules.name
     uploads.arrived_at uploads.arrived_size uploads.arrived_via uploads.batch_id uploads.changes uploads.client_ref
-    uploads.content_type uploads.created_at uploads.deduplicated uploads.etag uploads.file_id uploads.filename
-    uploads.id uploads.metadata uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy
+    uploads.content_type uploads.created_at uploads.deduplicated uploads.etag uploads.file_deleted_at uploads.file_id
+    uploads.filename uploads.id uploads.metadata uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy
     uploads.policy_expires_at uploads.reason uploads.resume_at uploads.resumes uploads.sha256 uploads.size
     uploads.status uploads.target_kind uploads.target_number uploads.updated_at uploads.user_id
     uploads.verified_sha256
@@ -194,10 +197,13 @@ async fn the_indexes_are_the_same_on_both_engines(world: World) {
 const INDEXES: &str = "
     api_keys.api_keys_by_org
     batches.batches_by_org batches.batches_to_close batches.batches_to_resume
+    blobs.blobs_to_collect
     dead_letters.dead_letters_by_subject
-    files.files_by_blob files.files_by_org
+    files.files_by_blob files.files_by_name files.files_by_org files.files_by_target
+    idempotency_keys.idempotency_keys_by_age
     jobs.jobs_leased jobs.jobs_waiting
     report_deltas.report_deltas_by_org
-    uploads.uploads_by_batch uploads.uploads_by_org uploads.uploads_by_ref! uploads.uploads_open
-    uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
+    uploads.uploads_by_batch uploads.uploads_by_former_ref uploads.uploads_by_org uploads.uploads_by_ref!
+    uploads.uploads_by_target uploads.uploads_ended uploads.uploads_open uploads.uploads_to_expire
+    uploads.uploads_to_poll uploads.uploads_to_resume
 ";

@@ -64,7 +64,7 @@ pub(super) const ARRIVE: &str = "update uploads
         not exists (
             select 1 from uploads other
             where other.org_id = uploads.org_id and other.client_ref = uploads.client_ref
-              and other.status not in ('rejected', 'expired', 'cancelled'))
+              and other.status not in ('rejected', 'expired', 'cancelled') and other.file_deleted_at is null)
         and not exists (
             select 1
             from json_each($1) beside

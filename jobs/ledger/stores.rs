@@ -32,10 +32,10 @@ pub(super) const DONE: &str = "update uploads
     returning uploads.id";
 
 pub(super) const JOIN: &str = "update blobs
-    set refs = refs + cast(given.value ->> 'refs' as bigint)
+    set refs = refs + cast(given.value ->> 'refs' as bigint), unreferenced_at = null
     from json_each($1) given
     where org_id = unhex(given.value ->> 'org') and sha256 = given.value ->> 'sha256' and state = 'live'
-    returning blobs.id, org_id, sha256";
+    returning blobs.id, org_id, sha256, refs";
 
 const ADOPT: &str = "insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at)
     select unhex(value ->> 'id'), unhex(value ->> 'org'), value ->> 'sha256', cast(value ->> 'size' as bigint), value ->> 'key',
@@ -43,7 +43,7 @@ const ADOPT: &str = "insert into blobs (id, org_id, sha256, size, object_key, st
     from json_each($1)
     where true
     on conflict (org_id, sha256) do nothing
-    returning id, org_id, sha256";
+    returning id, org_id, sha256, refs";
 
 const FILES: &str = "insert into files
     (id, org_id, user_id, upload_id, blob_id, filename, size, sha256, content_type, target_kind, target_number,
@@ -85,6 +85,8 @@ struct Group<'s> {
     blob: Option<Uuid>,
     /// Whether the copy became the blob.
     adopted: bool,
+    /// Whether nothing referred to the blob before.
+    revived: bool,
 }
 
 async fn store_in(tx: &mut Tx<'_>, stores: &[Store]) -> Result<Vec<Stored>, sqlx::Error> {
@@ -125,7 +127,7 @@ fn group<'s>(stores: &'s [Store], won: &[usize]) -> Vec<Group<'s>> {
         let Some(sha256) = upload.verified_sha256 else { continue };
         let at = *places.entry((upload.org_id, sha256)).or_insert_with(|| {
             let (org, members) = (upload.org_id, Vec::new());
-            groups.push(Group { org, sha256, members, copy: None, blob: None, adopted: false });
+            groups.push(Group { org, sha256, members, copy: None, blob: None, adopted: false, revived: false });
             groups.len() - 1
         });
         groups[at].members.push(place);
@@ -138,8 +140,8 @@ fn group<'s>(stores: &'s [Store], won: &[usize]) -> Vec<Group<'s>> {
     groups
 }
 
-/// A blob that a statement has touched: its id, whose it is, its bytes.
-type Touched = (Uuid, Uuid, Digest);
+/// A blob that a statement has touched: its id, whose it is, its bytes, and how many refer to it now.
+type Touched = (Uuid, Uuid, Digest, i64);
 
 /// Lets the groups that have no blob yet join those that their orgs have.
 async fn join(tx: &mut Tx<'_>, groups: &mut [Group<'_>]) -> Result<(), sqlx::Error> {
@@ -148,7 +150,9 @@ async fn join(tx: &mut Tx<'_>, groups: &mut [Group<'_>]) -> Result<(), sqlx::Err
     let without = groups.iter().filter(|group| group.blob.is_none());
     let list = json!(without.map(row).collect::<Vec<_>>()).to_string();
     let touched: Vec<Touched> = sql!(tx.on(), c => sqlx::query_as(JOIN).bind(list).fetch_all(c).await)?;
-    give(groups, &touched);
+    for (group, refs) in give(groups, &touched) {
+        group.revived = i64::try_from(group.members.len()).is_ok_and(|all| all == refs);
+    }
     Ok(())
 }
 
@@ -172,20 +176,20 @@ async fn adopt(tx: &mut Tx<'_>, groups: &mut [Group<'_>], stores: &[Store]) -> R
     }
     let list = json!(rows).to_string();
     let touched: Vec<Touched> = sql!(tx.on(), c => sqlx::query_as(ADOPT).bind(list).fetch_all(c).await)?;
-    for group in give(groups, &touched) {
+    for (group, _) in give(groups, &touched) {
         group.adopted = true;
     }
     Ok(rows.len())
 }
 
-/// Gives each group the blob that was touched for it; says which have got one.
-fn give<'g, 's>(groups: &'g mut [Group<'s>], touched: &[Touched]) -> Vec<&'g mut Group<'s>> {
+/// Gives each group the blob that was touched for it; says which have got one, and how many refer to that.
+fn give<'g, 's>(groups: &'g mut [Group<'s>], touched: &[Touched]) -> Vec<(&'g mut Group<'s>, i64)> {
     let mut given = Vec::new();
     for group in groups {
-        let mine = touched.iter().find(|(_, org, sha256)| (*org, *sha256) == (group.org, group.sha256));
-        if let Some((blob, ..)) = mine {
+        let mine = touched.iter().find(|(_, org, sha256, _)| (*org, *sha256) == (group.org, group.sha256));
+        if let Some((blob, .., refs)) = mine {
             group.blob = Some(*blob);
-            given.push(group);
+            given.push((group, *refs));
         }
     }
     given
@@ -232,7 +236,8 @@ async fn record(
             files.push(file_row(&entry_of(upload, (group.sha256, size), blob, joined)));
             told.push(json!([listed(upload.id), joined]));
             let (delta, at) = deltas.entry(group.org).or_insert((Delta::NONE, millis(*now)));
-            (*delta, *at) = (delta.plus(Delta::stored(size, !joined)), millis(*now));
+            let new = !joined || (group.revived && Some(&place) == group.members.first());
+            (*delta, *at) = (delta.plus(Delta::stored(size, new)), millis(*now));
         }
     }
     if files.is_empty() {

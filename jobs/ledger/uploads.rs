@@ -6,9 +6,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::steps::{Arrive, Issue, Verify, listed, millis};
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, idempotency};
+use crate::model::idempotency::IdempotencyKey;
 use crate::model::policy::PostPolicy;
-use crate::model::target::TargetKind;
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Digest, Status, Timestamp, Upload};
 use crate::outside::ObjectHead;
@@ -22,6 +22,18 @@ pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
 /// its `client_ref` stands for another open upload of the org.
 pub async fn request(db: &Db, row: Upload) -> Result<(), LedgerError> {
     if db.gathered().insert.ask(row).await? { Ok(()) } else { Err(LedgerError::Taken) }
+}
+
+/// As [`request`] for a request that came with a key, which is written down in the same transaction.
+/// [`LedgerError::Repeated`] when it stands for an upload already.
+pub async fn request_once(db: &Db, row: Upload, key: IdempotencyKey) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            idempotency::claim(&mut tx, &key, row.id).await?;
+            insert_row(&mut tx, row).await
+        })
+    })
+    .await
 }
 
 async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {
@@ -279,7 +291,8 @@ pub async fn find_by_file(db: &Db, file: Uuid) -> Result<Option<Upload>, LedgerE
 pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<Upload>, LedgerError> {
     let query = "select *
         from uploads
-        where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')";
+        where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')
+          and file_deleted_at is null";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
 }
 
@@ -289,60 +302,9 @@ pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
         select 1
         from uploads late
         join uploads other on other.org_id = late.org_id and other.client_ref = late.client_ref
-        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled'))";
+        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled')
+          and other.file_deleted_at is null)";
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
-}
-
-/// Which uploads of an org to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only in this state.
-    pub status: Option<Status>,
-    /// Only for this kind of target.
-    pub target: Option<TargetKind>,
-    /// Only for this number.
-    pub number: Option<String>,
-}
-
-/// A page of an org's uploads, newest first, and how many there are in all.
-pub async fn list(
-    db: &Db,
-    org: Uuid,
-    filter: &Filter,
-    limit: i64,
-    offset: i64,
-) -> Result<(Vec<Upload>, i64), LedgerError> {
-    let rows = "select *
-        from uploads
-        where org_id = $1
-          and ($2 is null or status = $2)
-          and ($3 is null or target_kind = $3)
-          and ($4 is null or target_number = $4)
-        order by id desc
-        limit $5 offset $6";
-    let rows = sql!(db.reader(), c => sqlx::query_as(rows)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .bind(limit)
-        .bind(offset)
-        .fetch_all(c)
-        .await)?;
-    let count = "select count(*)
-        from uploads
-        where org_id = $1
-          and ($2 is null or status = $2)
-          and ($3 is null or target_kind = $3)
-          and ($4 is null or target_number = $4)";
-    let count = sql!(db.reader(), c => sqlx::query_scalar(count)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .fetch_one(c)
-        .await)?;
-    Ok((rows, count))
 }
 
 /// Issued uploads whose object should be looked for by now, most overdue first.

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod digest;
 pub mod file;
 pub mod filename;
+pub mod idempotency;
 pub mod keys;
 pub mod notice;
 pub mod org;

@@ -26,6 +26,12 @@ impl Delta {
         Self { files: 1, bytes: size, unique_files: unique, unique_bytes: size * unique }
     }
 
+    /// A file entry of `size` bytes less; `last` when it was the last one with its content.
+    #[must_use]
+    pub const fn deleted(size: i64, last: bool) -> Self {
+        Self::NONE.minus(Self::stored(size, last))
+    }
+
     /// Both together.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -161,6 +161,8 @@ pub struct Upload {
     pub arrived_at: Option<Timestamp>,
     /// The batch that it came with; `None` when it was asked for alone.
     pub batch_id: Option<Uuid>,
+    /// When its file was deleted; `None` while the org has it, and where there never was one.
+    pub file_deleted_at: Option<Timestamp>,
 }
 
 impl Upload {
@@ -198,6 +200,7 @@ impl Upload {
             updated_at: now,
             arrived_at: None,
             batch_id: None,
+            file_deleted_at: None,
         }
     }
 

@@ -23,6 +23,7 @@ fn the_documented_defaults_are_whole_and_valid() {
     assert_eq!(config.limits.resume_after, Limits::default().resume_after);
     assert_eq!(config.limits.sweep_min_age, Limits::default().sweep_min_age);
     assert_eq!(config.limits.first_poll, Limits::default().first_poll);
+    assert_eq!(config.limits.blob_grace, Limits::default().blob_grace);
     assert_eq!(config.pools.len(), Pool::ALL.len());
     assert!(config.bootstrap_token.is_none() && config.local_bucket.is_none());
 }

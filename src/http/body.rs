@@ -23,16 +23,16 @@ impl FromRequest<Arc<Http>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, http: &Arc<Http>) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::UnsupportedMediaType("application/json"));
-        }
-        let text = Bytes::from_request(request, http).await.map_err(|error| unread(&error, http))?;
-        match serde_json::from_slice(&text) {
-            Ok(Value::Object(left)) => Ok(Self { left, within: "" }),
-            Ok(_) => Err(ApiError::BadRequest("The body must be a JSON object".to_owned())),
-            Err(error) => Err(ApiError::BadRequest(format!("The body is not valid JSON: {error}"))),
-        }
+        Self::parse(&json_text(request, http).await?)
     }
+}
+
+/// A body that says it is JSON, as it was sent.
+pub async fn json_text(request: Request, http: &Arc<Http>) -> Result<Bytes, ApiError> {
+    if !is_json(request.headers()) {
+        return Err(ApiError::UnsupportedMediaType("application/json"));
+    }
+    Bytes::from_request(request, http).await.map_err(|error| unread(&error, http))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -52,6 +52,15 @@ pub fn unread(error: &BytesRejection, http: &Http) -> ApiError {
 }
 
 impl Fields {
+    /// The fields of this text.
+    pub fn parse(text: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(left)) => Ok(Self { left, within: "" }),
+            Ok(_) => Err(ApiError::BadRequest("The body must be a JSON object".to_owned())),
+            Err(error) => Err(ApiError::BadRequest(format!("The body is not valid JSON: {error}"))),
+        }
+    }
+
     /// Takes a field out; `None` when it is missing or null.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str, fault: &str) -> Result<Option<T>, ApiError> {
         match self.left.remove(name) {

@@ -14,12 +14,15 @@ mod batches;
 mod body;
 pub mod errors;
 mod files;
+mod folds;
+mod idempotency;
 mod linger;
 pub mod notices;
 mod observe;
 pub mod openapi;
 pub mod operations;
 mod page;
+mod paging;
 mod rows;
 mod uploads;
 mod waiting;
@@ -111,7 +114,11 @@ pub fn router(state: Arc<Http>, beside: Router) -> Router {
 
 /// The routes that are in the document, but for that of notices: it is not always there.
 fn documented() -> OpenApiRouter<Arc<Http>> {
-    OpenApiRouter::default().merge(operations::routes()).merge(uploads::routes()).merge(files::routes()).merge(batches::routes().into())
+    OpenApiRouter::default()
+        .merge(operations::routes())
+        .merge(uploads::routes())
+        .merge(files::routes())
+        .merge(batches::routes().into())
 }
 
 /// `/metrics` and nothing else, for an address of its own.

@@ -1,8 +1,11 @@
 //! The door as clients see it.
 
 mod access;
+mod deletes;
 mod errors;
 mod files;
+mod idempotency;
+mod lists;
 mod notices;
 mod operations;
 mod uploads;

@@ -181,7 +181,12 @@ impl Cloud {
 
     /// How many objects lie in staging.
     pub async fn staged(&self) -> usize {
-        let listed = self.s3.list_objects_v2().bucket(&self.name).prefix("staging/").send().await.unwrap();
+        self.below("staging/").await
+    }
+
+    /// How many objects lie below a prefix, as far as one page tells.
+    pub async fn below(&self, prefix: &str) -> usize {
+        let listed = self.s3.list_objects_v2().bucket(&self.name).prefix(prefix).send().await.unwrap();
         listed.contents().len()
     }
 }

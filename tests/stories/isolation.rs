@@ -29,6 +29,7 @@ async fn another_orgs_things_are_forbidden(engines: Engines) {
 
     for (method, path) in [
         (Method::GET, format!("/api/files/{file}")),
+        (Method::DELETE, format!("/api/files/{file}")),
         (Method::GET, format!("/api/files/{file}/content")),
         (Method::GET, format!("/api/uploads/{upload}")),
         (Method::POST, format!("/api/uploads/{upload}/callback")),

@@ -31,6 +31,7 @@ macro_rules! on_each_engine {
 mod arrivals;
 mod bad_input;
 mod crashes;
+mod deletes;
 mod engines;
 mod fleet;
 mod ingest;

@@ -90,7 +90,7 @@ impl Place {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let staged = match &self.cloud {
-                None => self.staged_in_folder().await,
+                None => self.in_folder("staging/").await,
                 Some(cloud) => cloud.staged().await,
             };
             if staged == 0 {
@@ -101,11 +101,20 @@ impl Place {
         }
     }
 
-    async fn staged_in_folder(&self) -> usize {
+    /// How many blobs lie in the bucket.
+    pub async fn blobs(&self) -> usize {
+        match &self.cloud {
+            None => self.in_folder("blobs/").await,
+            Some(cloud) => cloud.below("blobs/").await,
+        }
+    }
+
+    async fn in_folder(&self, prefix: &str) -> usize {
         let index = SqliteConnectOptions::new().filename(self.data().join("bucket/index.db")).read_only(true);
-        let query = "select count(*) from objects where key like 'staging/%'";
-        let staged: i64 = sqlx::query_scalar(query).fetch_one(&mut index.connect().await.unwrap()).await.unwrap();
-        staged.try_into().unwrap()
+        let query = "select count(*) from objects where key like $1 || '%'";
+        let counted = sqlx::query_scalar(query).bind(prefix).fetch_one(&mut index.connect().await.unwrap()).await;
+        let count: i64 = counted.unwrap();
+        count.try_into().unwrap()
     }
 
     /// Where its objects are, if not in the folder.

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::openapi::shapes;
+use super::super::paging::ListPart;
 
 /// Files, in order.
 #[derive(Serialize, ToSchema)]
@@ -21,17 +22,8 @@ pub struct FilesAnswer {
 pub struct FileList {
     pub message: &'static str,
     pub files: Vec<FileEntry>,
-    /// How many there are with these filters, counted up to 100,000.
-    pub count: i64,
-    /// Whether there are more than `count` says.
-    pub count_capped: bool,
-    pub page: i64,
-    pub per_page: i64,
-    /// `createdAt` or `-createdAt`.
-    pub sort: &'static str,
-    /// What to send as `after` to get the next part; null at the end.
-    #[schema(required)]
-    pub next: Option<Uuid>,
+    #[serde(flatten)]
+    pub part: ListPart,
 }
 
 /// A file of the org, or what is to become one.

@@ -25,25 +25,24 @@ use uuid::Uuid;
 use self::entry::{FileEntry, FileList, FilesAnswer};
 use self::report::ReportAnswer;
 use super::Http;
-use super::answer::{GOT, POSTED};
+use super::answer::{DELETED, GOT, POSTED};
 use super::asked::{Id, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::folds::fold_soon;
 use super::openapi::{params, refusals};
+use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal};
 
 /// How long a presigned GET is good for.
 const CONTENT_LIFE: Duration = Duration::from_secs(300);
-
-const PER_PAGE: i64 = 30;
-const MOST_PER_PAGE: i64 = 100;
 
 /// Everything below `/api/files`.
 pub fn routes() -> OpenApiRouter<Arc<Http>> {
     OpenApiRouter::default()
         .routes(routes!(create, list))
         .routes(routes!(report))
-        .routes(routes!(show))
+        .routes(routes!(show, remove))
         .routes(routes!(content))
 }
 
@@ -144,6 +143,54 @@ async fn on_its_way(http: &Http, caller: &Caller, id: Uuid) -> Result<Upload, Ap
     }
 }
 
+/// Delete a file.
+///
+/// Its bytes go a while after the last file that shares them. One that has arrived and is not looked at yet is taken back, as by
+/// its upload. Scope `upload`.
+#[utoipa::path(delete, path = "/api/files/{id}", tag = "Files", operation_id = "deleteFile", params(params::Id),
+    responses((status = 200, description = "The entry as it was", body = FilesAnswer), refusals::Removal))]
+async fn remove(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<FilesAnswer>, ApiError> {
+    caller.needs(Scope::Upload)?;
+    let id = id.0.ok_or(ApiError::FileNotFound)?;
+    let entry = match own(&http, &caller, id).await? {
+        Some(file) => delete(&http, file).await?,
+        None => take_back(&http, &caller, id).await?,
+    };
+    Ok(Json(FilesAnswer { message: DELETED, files: vec![entry] }))
+}
+
+/// The entry that was deleted; 404 where somebody was faster.
+async fn delete(http: &Http, file: File) -> Result<FileEntry, ApiError> {
+    if !files::delete(&http.ctx.db, file.id, http.ctx.now()).await? {
+        return Err(ApiError::FileNotFound);
+    }
+    fold_soon(http, file.org_id).await;
+    Ok(file.into())
+}
+
+/// Takes back what is not a file yet.
+async fn take_back(http: &Http, caller: &Caller, id: Uuid) -> Result<FileEntry, ApiError> {
+    let upload = on_its_way(http, caller, id).await?;
+    if upload.status == Status::Done {
+        // It was stored between the two looks, or was deleted long ago.
+        let file = own(http, caller, id).await?.ok_or(ApiError::FileNotFound)?;
+        return delete(http, file).await;
+    }
+    if upload.status != Status::Arrived || !uploads::cancel(&http.ctx.db, upload.id, http.ctx.now()).await? {
+        let refusal = "Only a stored file can be deleted; look at its `status`, and try again when it is `done`";
+        return Err(ApiError::Conflict(refusal.to_owned()));
+    }
+    remove_staged(http, &upload).await;
+    Ok(Upload { status: Status::Cancelled, ..upload }.into())
+}
+
+/// Removes the object of an upload that was taken back, if the bucket lets us: else the sweep does.
+pub async fn remove_staged(http: &Http, upload: &Upload) {
+    if let Err(error) = http.ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await {
+        tracing::warn!(%error, upload = %upload.id, "a cancelled upload's object is left to the sweep");
+    }
+}
+
 /// Get the bytes of a file.
 ///
 /// Scope `read`.
@@ -185,31 +232,12 @@ async fn report(State(http): State<Arc<Http>>, caller: Caller) -> Result<Json<Re
     responses((status = 200, description = "A part of the files", body = FileList), refusals::List))]
 async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<FileList>, ApiError> {
     caller.needs(Scope::Read)?;
-    let filter = filter_of(&query)?;
-    let ascending = is_ascending(&query)?;
-    let after = query.parsed("after")?;
-    let (mut page, per_page) = page_of(&query)?;
-    if after.is_some() {
-        page = 1;
-    }
-    // One more than is shown tells whether there is a next page.
-    let part = files::Page { ascending, after, limit: per_page + 1, offset: (page - 1).saturating_mul(per_page) };
-    let mut rows = files::list(&http.ctx.db, caller.org(), &filter, part).await?;
-    let shown = usize::try_from(per_page).unwrap_or(usize::MAX);
-    let more = rows.len() > shown;
-    rows.truncate(shown);
-    let next = rows.last().filter(|_| more).map(|file| file.id);
+    let (filter, paging) = (filter_of(&query)?, Paging::read(&query, MOST_PER_PAGE)?);
+    let mut rows = files::list(&http.ctx.db, caller.org(), &filter, paging.part()).await?;
+    let next = paging.cut(&mut rows, |file| file.id);
     let count = files::count(&http.ctx.db, caller.org(), &filter).await?;
-    Ok(Json(FileList {
-        message: GOT,
-        files: rows.into_iter().map(FileEntry::from).collect(),
-        count: count.min(files::COUNT_CAP),
-        count_capped: count > files::COUNT_CAP,
-        page,
-        per_page,
-        sort: if ascending { "createdAt" } else { "-createdAt" },
-        next,
-    }))
+    let files = rows.into_iter().map(FileEntry::from).collect();
+    Ok(Json(FileList { message: GOT, files, part: paging.tell(next, count) }))
 }
 
 fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {
@@ -220,20 +248,4 @@ fn filter_of(query: &Query) -> Result<files::Filter, ApiError> {
         target: query.parsed("target")?,
         number: query.text("number")?,
     })
-}
-
-fn is_ascending(query: &Query) -> Result<bool, ApiError> {
-    match query.text("sort")?.as_deref() {
-        None | Some("-createdAt") => Ok(false),
-        Some("createdAt") => Ok(true),
-        Some(_) => {
-            Err(ApiError::UnprocessableQuery { name: "sort", fault: "must be `createdAt` or `-createdAt`".to_owned() })
-        }
-    }
-}
-
-/// `page` from 1, and `perPage`, which is cut to the most that a page may have.
-pub fn page_of(query: &Query) -> Result<(i64, i64), ApiError> {
-    let per_page = query.counting("perPage", PER_PAGE)?;
-    Ok((query.counting("page", 1)?, per_page.min(MOST_PER_PAGE)))
 }

@@ -25,6 +25,22 @@ pub struct Prefer {
     prefer: Option<String>,
 }
 
+/// The same request again is answered with what the first one made.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyKey {
+    /// 1 to 255 visible ASCII characters, new for each new request, the same when one is sent again: for 24 hours it is answered
+    /// with what the first one made, as it is now.
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[\x21-\x7e]+$"
+    )]
+    idempotency_key: Option<String>,
+}
+
 /// A part of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -35,6 +51,11 @@ pub struct Page {
     /// How many entries a page has; more than 100 is as good as 100.
     #[param(rename = "perPage", minimum = 1, default = 30)]
     per_page: Option<i64>,
+    /// Continues after the entry with this id, in the order of the list; as given by `next`. `page` does not count then.
+    after: Option<Uuid>,
+    /// The order of the entries: oldest first or, with `-`, newest first.
+    #[param(value_type = Option<shapes::Sort>, inline)]
+    sort: Option<String>,
 }
 
 /// What entries belong to.
@@ -53,11 +74,6 @@ pub struct ForTarget {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Files {
-    /// Continues after the entry with this id, in the order of the list; as given by `next`. `page` does not count then.
-    after: Option<Uuid>,
-    /// The order of the entries: oldest first or, with `-`, newest first.
-    #[param(value_type = Option<shapes::Sort>, inline)]
-    sort: Option<String>,
     /// Only those with these bytes.
     #[param(value_type = Option<shapes::AnyDigest>, inline)]
     hash: Option<String>,
@@ -76,4 +92,9 @@ pub struct Uploads {
     /// Only those that stand there.
     #[param(value_type = Option<shapes::Status>, inline)]
     status: Option<String>,
+    /// Only those of this batch.
+    batch: Option<Uuid>,
+    /// Only those that this id of the client's own stood for, the ended ones too.
+    #[param(pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    r#ref: Option<String>,
 }

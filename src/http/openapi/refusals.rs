@@ -36,6 +36,8 @@ refusals! {
     List = Unprocessable,
     /// One file.
     OneFile = FileNotFound,
+    /// The end of a file that may not be stored yet.
+    Removal = FileNotFound | Conflict,
     /// A wish for an upload.
     Wish = BadRequest | Conflict | PayloadTooLarge | UnsupportedMediaType | Unprocessable,
     /// One upload.

@@ -15,7 +15,7 @@ use crate::http::{Http, Settings, router};
 
 const FORM: &str = "multipart/form-data; boundary=XX";
 
-/// What API.md lists. The one that is not thrown yet: nothing is rationed.
+/// What API.md lists. This one is not thrown yet: nothing is rationed.
 const NOT_THROWN: [&str; 1] = ["rate_limited_error"];
 const LISTED: [&str; 16] = [
     "missing_files_error",
@@ -49,7 +49,7 @@ async fn unknown_paths_and_methods_are_answered_in_the_envelope() {
 
     let path = world.nobody().get("/api/nothing").await;
     let method = world.nobody().call("PATCH", "/api/uploads").await;
-    let later = world.client().await.call("DELETE", "/api/files/0198c0de-0000-7000-8000-000000000000").await;
+    let later = world.client().await.call("PATCH", "/api/files/0198c0de-0000-7000-8000-000000000000").await;
 
     assert_eq!((path.status.as_u16(), path.slug()), (404, "not_found_error"));
     assert_eq!((method.status.as_u16(), method.slug()), (405, "method_not_allowed_error"));

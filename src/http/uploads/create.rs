@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use longshore_jobs::fold_reports::FoldReports;
 use longshore_jobs::issue_policy::IssuePolicy;
-use longshore_jobs::job::{Lane, NewJob, with_causes};
-use longshore_jobs::ledger::{LedgerError, blobs, files, uploads};
+use longshore_jobs::job::with_causes;
+use longshore_jobs::ledger::{self, LedgerError, blobs, files, uploads};
 use longshore_jobs::model::file::BlobState;
+use longshore_jobs::model::idempotency::Route;
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::policy_life;
@@ -21,11 +21,12 @@ use uuid::Uuid;
 use super::super::answer::POSTED;
 use super::super::asked::Prefer;
 use super::super::auth::Caller;
-use super::super::body::Fields;
+use super::super::body::{Fields, json_text};
 use super::super::errors::ApiError;
+use super::super::folds::fold_soon;
 use super::super::openapi::{params, refusals};
 use super::super::waiting::{self, Goal, lacks_policy};
-use super::super::{Http, rows};
+use super::super::{Http, idempotency, rows};
 use super::answer;
 use super::entry::UploadsAnswer;
 use super::request::{Asked, UploadWish};
@@ -35,10 +36,11 @@ use super::request::{Asked, UploadWish};
 /// The answer carries a signed policy: post the bytes to its `url` as a multipart form with all `fields` and then the bytes as `file`. It
 /// waits up to two seconds for a worker to sign one unless `Prefer` says otherwise. A `sha256` that the org has already makes a file at
 /// once, and there is nothing to upload. Scope `upload`.
-#[utoipa::path(post, path = "/api/uploads", tag = "Uploads", operation_id = "postUpload", params(params::Prefer),
+#[utoipa::path(post, path = "/api/uploads", tag = "Uploads", operation_id = "postUpload",
+    params(params::Prefer, params::IdempotencyKey),
     request_body = UploadWish,
     responses(
-        (status = 200, description = "The upload that stands under this `ref` already", body = UploadsAnswer,
+        (status = 200, description = "The upload that stands under this `ref`, or that the same request has made", body = UploadsAnswer,
             headers(("Retry-After" = u32, description = "Seconds; while no worker has signed its policy yet"))),
         (status = 201, description = "A new upload, with its policy or done", body = UploadsAnswer,
             headers(("Location" = String, description = "Where it can be looked at"))),
@@ -52,8 +54,11 @@ pub async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
-    let asked = Asked::read(Fields::from_request(request, &http).await?, http.ctx.limits.max_size)?;
-    if let Some(known) = find_by_ref(&http, &caller, &asked).await? {
+    let header = idempotency::header(request.headers())?;
+    let body = json_text(request, &http).await?;
+    let key = idempotency::sent_with(&http, &caller, (Route::Uploads, header), &body);
+    let asked = Asked::read(Fields::parse(&body)?, http.ctx.limits.max_size)?.once(key);
+    if let Some(known) = known(&http, &caller, &asked).await? {
         return repeat(&http, &caller, known, prefer).await;
     }
     if let Some(upload) = place(&http, &caller, &asked).await? {
@@ -61,17 +66,33 @@ pub async fn create(
         let code = if lacks_policy(&upload) { StatusCode::ACCEPTED } else { StatusCode::CREATED };
         return answer((&http, &caller, prefer), code, POSTED, upload).await;
     }
-    // Between the look and the insert, somebody else posted the same `ref`.
-    let known = find_by_ref(&http, &caller, &asked).await?;
+    // Between the look and the insert, somebody else posted the same `ref` or the same request.
+    let known = known(&http, &caller, &asked).await?;
     let known =
         known.ok_or_else(|| ApiError::Conflict("The upload of this `ref` ended just now; post again".into()))?;
     repeat(&http, &caller, known, prefer).await
 }
 
-async fn find_by_ref(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
-    match &asked.client_ref {
-        Some(client_ref) => Ok(uploads::find_by_ref(&http.ctx.db, caller.org(), client_ref).await?),
-        None => Ok(None),
+/// The upload that the same request has made before, or that stands under the client's `ref`.
+async fn known(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
+    if let Some(made) = idempotency::made(http, asked.key.as_ref()).await? {
+        return Ok(uploads::find(&http.ctx.db, made).await?);
+    }
+    let Some(client_ref) = &asked.client_ref else {
+        return Ok(None);
+    };
+    let Some(known) = uploads::find_by_ref(&http.ctx.db, caller.org(), client_ref).await? else {
+        return Ok(None);
+    };
+    let Some(key) = asked.key.clone() else {
+        return Ok(Some(known));
+    };
+    match ledger::idempotency::keep(&http.ctx.db, key, known.id).await {
+        Err(LedgerError::Repeated) => {
+            let made = idempotency::made_meanwhile(http, asked.key.as_ref()).await?;
+            Ok(uploads::find(&http.ctx.db, made).await?)
+        }
+        kept => Ok(kept.map(|()| Some(known))?),
     }
 }
 
@@ -91,7 +112,7 @@ fn is_good(http: &Http, upload: &Upload) -> bool {
         && policy.is_some_and(|policy| policy.url == http.ctx.bucket.address().url)
 }
 
-/// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` was taken in the meantime.
+/// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` or its key was taken in the meantime.
 async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
     let now = http.ctx.now();
     let row = asked.row(rows::fresh(caller, asked.filename.clone(), now));
@@ -99,7 +120,7 @@ async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upl
         Some(sha256) if has_bytes(http, caller, asked, sha256).await? => sha256,
         _ => return insert(http, asked, row).await,
     };
-    let stored = files::store_known(&http.ctx.db, row.clone(), known, now).await;
+    let stored = files::store_known(&http.ctx.db, row.clone(), known, (now, asked.key.clone())).await;
     match unless_taken(asked, stored)? {
         None => Ok(None),
         // The blob has begun to leave.
@@ -124,28 +145,28 @@ async fn has_bytes(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) 
     Ok(http.ctx.bucket.head(&blob.object_key).await?.is_some_and(|head| head.size == blob.size))
 }
 
-/// The file is stored; what follows is accounting, and the schedule makes up for a fold that is lost.
+/// The file is stored; what follows is accounting.
 async fn note_known(http: &Http, upload: &Upload) {
     let size = u64::try_from(upload.arrived_size.unwrap_or(0)).unwrap_or(0);
     metrics::counter!("longshore_dedupe_bytes_saved_total").increment(size);
-    let fold = FoldReports { org: Some(upload.org_id) };
-    let due = http.ctx.now() + FoldReports::DELAY;
-    if let Err(error) = http.ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, due)]).await {
-        tracing::warn!(%error, "a fold is left to the schedule");
-    }
+    fold_soon(http, upload.org_id).await;
 }
 
 async fn insert(http: &Http, asked: &Asked, mut row: Upload) -> Result<Option<Upload>, ApiError> {
     let limits = http.ctx.limits;
     row.resume_at = Some(row.created_at + limits.resume_after);
     row.policy_expires_at = Some(row.created_at + policy_life(limits.policy_life, row.size));
-    let inserted = uploads::request(&http.ctx.db, row.clone()).await;
+    let inserted = match asked.key.clone() {
+        None => uploads::request(&http.ctx.db, row.clone()).await,
+        Some(key) => uploads::request_once(&http.ctx.db, row.clone(), key).await,
+    };
     Ok(unless_taken(asked, inserted)?.map(|()| row))
 }
 
-/// `None` when the write failed because of the client's `ref`.
+/// `None` when the write failed because of the client's `ref` or key.
 fn unless_taken<T>(asked: &Asked, written: Result<T, LedgerError>) -> Result<Option<T>, ApiError> {
     match written {
+        Err(LedgerError::Repeated) => Ok(None),
         Err(error) if error.is_taken() && asked.client_ref.is_some() => Ok(None),
         written => Ok(Some(written?)),
     }

@@ -16,6 +16,7 @@ use super::super::Http;
 use super::super::auth::Caller;
 use super::super::errors::ApiError;
 use super::super::openapi::shapes;
+use super::super::paging::ListPart;
 
 /// Uploads, in order.
 #[derive(Serialize, ToSchema)]
@@ -30,10 +31,8 @@ pub struct UploadsAnswer {
 pub struct UploadList {
     pub message: &'static str,
     pub uploads: Vec<UploadEntry>,
-    /// How many there are with these filters.
-    pub count: i64,
-    pub page: i64,
-    pub per_page: i64,
+    #[serde(flatten)]
+    pub part: ListPart,
 }
 
 /// An upload, and while it is issued the policy for its bytes.
@@ -63,6 +62,9 @@ pub struct UploadEntry {
     /// The file that it became; null until it is `done`.
     #[schema(required)]
     file_id: Option<Uuid>,
+    /// When that file was deleted.
+    #[schema(required, value_type = Option<shapes::Timestamp>)]
+    file_deleted_at: Option<Timestamp>,
     #[schema(required, value_type = Option<shapes::Reason>)]
     reason: Option<Reason>,
     /// Whether the org had the bytes already; null until that is known.
@@ -112,7 +114,8 @@ pub async fn entry(http: &Http, caller: &Caller, row: Upload) -> Result<UploadEn
         target: row.target(),
         created_at: row.created_at,
         updated_at: row.updated_at,
-        file_id: (row.status == Status::Done).then_some(row.file_id),
+        file_id: (row.status == Status::Done && row.file_deleted_at.is_none()).then_some(row.file_id),
+        file_deleted_at: row.file_deleted_at,
         reason: row.reason,
         deduplicated: row.deduplicated,
         r#ref: row.client_ref,

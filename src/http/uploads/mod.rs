@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use longshore_jobs::ledger::uploads;
+use longshore_jobs::ledger::{upload_lists, uploads};
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::model::{Status, Upload};
@@ -28,6 +28,7 @@ use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
 use super::openapi::{params, refusals};
+use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal, lacks_policy};
 use super::{Http, files};
 
@@ -105,19 +106,25 @@ async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id, prefer: Pre
     responses((status = 200, description = "A part of the uploads", body = UploadList), refusals::List))]
 async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Result<Json<UploadList>, ApiError> {
     caller.needs_one_of(SEES)?;
-    let filter = uploads::Filter {
-        status: query.parsed("status")?,
-        target: query.parsed("target")?,
-        number: query.text("number")?,
-    };
-    let (page, per_page) = files::page_of(&query)?;
-    let offset = (page - 1).saturating_mul(per_page);
-    let (rows, count) = uploads::list(&http.ctx.db, caller.org(), &filter, per_page, offset).await?;
+    let (filter, paging) = (filter_of(&query)?, Paging::read(&query, MOST_PER_PAGE)?);
+    let mut rows = upload_lists::list(&http.ctx.db, caller.org(), &filter, paging.part()).await?;
+    let next = paging.cut(&mut rows, |upload| upload.id);
+    let count = upload_lists::count(&http.ctx.db, caller.org(), &filter).await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         entries.push(entry(&http, &caller, row).await?);
     }
-    Ok(Json(UploadList { message: GOT, uploads: entries, count, page, per_page }))
+    Ok(Json(UploadList { message: GOT, uploads: entries, part: paging.tell(next, count) }))
+}
+
+fn filter_of(query: &Query) -> Result<upload_lists::Filter, ApiError> {
+    Ok(upload_lists::Filter {
+        status: query.parsed("status")?,
+        target: query.parsed("target")?,
+        number: query.text("number")?,
+        batch: query.parsed("batch")?,
+        client_ref: query.text("ref")?,
+    })
 }
 
 /// What a page needs to know before it asks for an upload.
@@ -208,9 +215,7 @@ async fn cancel(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result
     if !cancelled && seen.status != Status::Cancelled {
         return Err(no_longer(&http, &caller, &id, "cancelled").await?);
     }
-    if let Err(error) = http.ctx.bucket.delete(std::slice::from_ref(&seen.object_key)).await {
-        tracing::warn!(%error, upload = %seen.id, "a cancelled upload's object is left to the sweep");
-    }
+    files::remove_staged(&http, &seen).await;
     let upload = own(&http, &caller, &id).await?;
     answer((&http, &caller, Prefer::Unsaid), StatusCode::OK, DELETED, upload).await
 }

@@ -1,5 +1,6 @@
 //! What a client may ask for, field by field.
 
+use longshore_jobs::model::idempotency::IdempotencyKey;
 use longshore_jobs::model::target::TargetKind;
 use longshore_jobs::model::{Digest, Target, Upload, filename};
 use serde_json::{Map, Number, Value};
@@ -67,6 +68,8 @@ pub struct Asked {
     /// The client's own id.
     pub client_ref: Option<String>,
     metadata: Option<String>,
+    /// By which the same request is known again.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl Asked {
@@ -80,9 +83,15 @@ impl Asked {
             target: read_target(&mut fields)?,
             client_ref: read_ref(&mut fields)?,
             metadata: read_metadata(&mut fields)?,
+            key: None,
         };
         fields.end()?;
         Ok(asked)
+    }
+
+    /// The wish as one that is to be granted once, if it came with a key.
+    pub fn once(self, key: Option<IdempotencyKey>) -> Self {
+        Self { key, ..self }
     }
 
     /// The row with what was asked for.
