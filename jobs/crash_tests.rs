@@ -162,25 +162,25 @@ async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -
     fate.dead.load(Ordering::SeqCst)
 }
 
-/// A batch of seven lines in a new world, one of them with known bytes and one with a known ref, and a crash at the given
+/// A batch of four lines in a new world, one of them with known bytes and one with a known ref, and a crash at the given
 /// step. Returns whether the crash came at all.
 async fn batch_survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
     world.uploaded(b"known").await;
-    let earlier = world.issue(Upload { client_ref: Some("5".to_owned()), ..world.requested() }).await;
+    let earlier = world.issue(Upload { client_ref: Some("2".to_owned()), ..world.requested() }).await;
     let line = |number: i32| Line {
         filename: number.to_string(),
         size: None,
         content_type: None,
-        sha256: (number == 2).then(|| Digest::of(b"known")),
+        sha256: (number == 1).then(|| Digest::of(b"known")),
         target: None,
         client_ref: Some(number.to_string()),
         metadata: None,
     };
     let now = world.ctx.now();
     let resume_at = Some(now + world.ctx.limits.resume_after);
-    let batch = Batch { resume_at, ..Batch::each((world.org, Uuid::nil()), None, 7, now) };
-    let lines: Vec<Line> = (0..7).map(line).collect();
-    let chunks = lines.chunks(3).map(|chunk| serde_json::to_string(chunk).expect("lines are JSON")).collect();
+    let batch = Batch { resume_at, ..Batch::each((world.org, Uuid::nil()), None, 4, now) };
+    let lines: Vec<Line> = (0..4).map(line).collect();
+    let chunks = lines.chunks(2).map(|chunk| serde_json::to_string(chunk).expect("lines are JSON")).collect();
     batches::insert(&world.ctx.db, batch.clone(), chunks).await.expect("a ledger");
     world.ctx.push(&IssueBatch { batch: batch.id }).await.expect("a queue");
     let (doomed, fate) = doomed(&world, crash_at, after);
@@ -201,9 +201,9 @@ async fn batch_survives(world: World, crash_at: usize, after: bool, forgetful: b
     let (known, own): (Vec<_>, Vec<_>) = uploads.iter().partition(|upload| upload.batch_id.is_none());
     assert_eq!(known.iter().map(|upload| upload.id).collect::<Vec<_>>(), [earlier.id], "{case}");
     let names: Vec<_> = own.iter().map(|upload| upload.filename.as_str()).collect();
-    assert_eq!(names, ["0", "1", "2", "3", "4", "6"], "{case}");
+    assert_eq!(names, ["0", "1", "3"], "{case}");
     for upload in own {
-        let expected = if upload.filename == "2" { Status::Done } else { Status::Issued };
+        let expected = if upload.filename == "1" { Status::Done } else { Status::Issued };
         assert_eq!((upload.status, upload.policy.is_some()), (expected, expected == Status::Issued), "{case}");
     }
     let row = batches::find(&world.ctx.db, batch.id).await.expect("a ledger").expect("a batch");
@@ -224,8 +224,8 @@ async fn a_crash_between_any_two_steps_of_a_batch_does_no_harm(world: World) {
         while batch_survives(world.another().await, step, after, forgetful).await {
             step += 1;
         }
-        // A signature for each line, a look at the known blob, and the job put on again for each further chunk.
-        assert!(step >= 10, "only {step} steps were crashed at");
+        // A signature for each line, a look at the known blob, and the job put on again for the second chunk.
+        assert!(step >= 6, "only {step} steps were crashed at");
     }
 }
 

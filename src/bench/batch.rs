@@ -25,11 +25,8 @@ const LONGEST: Duration = Duration::from_secs(120);
 pub(crate) async fn batch(config: &Config, lines: usize, rate: u32, rounds: u32) -> Result<Figures, BoxError> {
     let server = OwnServer::start(config).await?;
     choose_cryptography();
-    let asker = Asker {
-        client: Client::builder().no_proxy().build()?,
-        url: server.url.clone(),
-        token: server.token.clone(),
-    };
+    let asker =
+        Asker { client: Client::builder().no_proxy().build()?, url: server.url.clone(), token: server.token.clone() };
     // Connections and code paths are warm before anything counts.
     asker.alone(rate, Duration::from_secs(1)).await?;
     asker.round(100.min(lines), rate).await?;
@@ -104,9 +101,7 @@ impl Asker {
     }
 
     async fn post_batch(&self, lines: usize) -> Result<String, BoxError> {
-        let line = |number: usize| {
-            json!({ "filename": format!("shirts/{number}.jpg"), "size": 10_240, "ref": format!("{number}-{}", rand::random::<u64>()) })
-        };
+        let line = |number: usize| json!({ "filename": format!("shirts/{number}.jpg"), "size": 10_240, "ref": format!("{number}-{}", rand::random::<u64>()) });
         let body = json!({
             "target": { "kind": "order", "number": "A-100" },
             "uploads": (0..lines).map(line).collect::<Vec<_>>(),

@@ -13,8 +13,8 @@ use crate::http::{Http, Settings, router};
 
 const FORM: &str = "multipart/form-data; boundary=XX";
 
-/// What API.md lists. These two are not thrown yet: nothing is rationed, and there are no batches.
-const NOT_THROWN: [&str; 2] = ["batch_not_found_error", "rate_limited_error"];
+/// What API.md lists. This one is not thrown yet: nothing is rationed.
+const NOT_THROWN: [&str; 1] = ["rate_limited_error"];
 const LISTED: [&str; 16] = [
     "missing_files_error",
     "bad_request_error",
