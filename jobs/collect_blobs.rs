@@ -76,6 +76,7 @@ async fn collect_page(ctx: &Context, before: Timestamp, due: &[Unreferenced]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::births::{self, Birth};
     use crate::ledger::files;
     use crate::model::file::Blob;
     use crate::model::{Digest, Status, Upload};
@@ -177,8 +178,9 @@ mod tests {
         let leaving = overdue(&world, b"wanted").await;
         blobs::begin_removal(&world.ctx.db, &[leaving.id], world.ctx.now()).await.unwrap();
 
-        let known = files::store_known(&world.ctx.db, world.requested(), leaving.sha256, (world.ctx.now(), None)).await;
-        assert!(known.unwrap().is_none(), "it cannot be joined");
+        let claim = Upload { sha256: Some(leaving.sha256), ..world.requested() };
+        let born = births::ask(&world.ctx.db, Birth::requested(claim, Some(leaving.size))).await.unwrap().unwrap();
+        assert_eq!(born.status, Status::Requested, "it cannot be joined");
         let again = world.uploaded(b"wanted").await;
         assert_eq!(again.status, Status::Verified, "it waits");
 

@@ -8,6 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::collect_blobs::CollectBlobs;
 use crate::job::Job as _;
+use crate::ledger::births::{self, Birth};
 use crate::ledger::{blobs, files, reports, uploads};
 use crate::model::report::Delta;
 use crate::model::{Digest, Status, Upload};
@@ -30,8 +31,9 @@ async fn whatever_is_stored_and_deleted_the_report_agrees_with_a_recount(world: 
         match random.random_range(0..10) {
             0..3 => standing.push(world.uploaded(content).await),
             3 => {
-                let known = (world.ctx.now(), None);
-                standing.extend(files::store_known(db, world.requested(), Digest::of(content), known).await.unwrap());
+                let row = Upload { sha256: Some(Digest::of(content)), ..world.requested() };
+                let known = Birth::requested(row, Some(content.len().try_into().unwrap()));
+                standing.extend(births::ask(db, known).await.unwrap().filter(|born| born.status == Status::Done));
             }
             4..8 if !standing.is_empty() => {
                 let gone = standing.swap_remove(random.random_range(0..standing.len()));
@@ -95,13 +97,13 @@ async fn a_deleted_file_frees_its_ref(world: World) {
     world.bucket.land(&first.object_key, b"bytes");
     world.notice(&first).await;
     world.drain().await;
-    assert!(uploads::request(db, with_ref(&world, Status::Requested)).await.unwrap_err().is_taken());
+    let twin = Birth::requested(with_ref(&world, Status::Requested), None);
+    assert!(births::ask(db, twin.clone()).await.unwrap().is_none());
 
     files::delete(db, first.file_id, world.ctx.now()).await.unwrap();
 
     assert!(uploads::find_by_ref(db, world.org, "mine").await.unwrap().is_none());
-    let second = with_ref(&world, Status::Requested);
-    uploads::request(db, second.clone()).await.unwrap();
+    let second = births::ask(db, twin).await.unwrap().unwrap();
     assert_eq!(uploads::find_by_ref(db, world.org, "mine").await.unwrap().unwrap().id, second.id);
 }
 

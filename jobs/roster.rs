@@ -4,6 +4,7 @@ use crate::collect_blobs::CollectBlobs;
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
 use crate::forget_keys::ForgetKeys;
+use crate::issue_batch::IssueBatch;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
 use crate::noop::Noop;
@@ -17,6 +18,7 @@ use crate::verify_upload::VerifyUpload;
 
 static ROSTER: &[Entry] = &[
     Entry::of::<IssuePolicy>(),
+    Entry::of::<IssueBatch>(),
     Entry::of::<RecordArrival>(),
     Entry::of::<VerifyUpload>(),
     Entry::of::<StoreFile>(),

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::births::{self, Birth};
 use super::files::{self, Stored};
 use super::idempotency::{self, Standing};
 use super::{Db, LedgerError, blobs, dead_letters, reports, schedules, uploads};
@@ -104,6 +105,11 @@ async fn two_processes_move_the_same_rows_once_whatever_the_order(world: World) 
     }
 }
 
+/// Whether it was born.
+async fn request(db: &Db, row: Upload) -> bool {
+    births::ask(db, Birth::requested(row, None)).await.unwrap().is_some()
+}
+
 async fn a_late_object_and_a_new_upload_want_the_same_ref(world: World) {
     let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
     for round in 0..ROUNDS {
@@ -112,10 +118,9 @@ async fn a_late_object_and_a_new_upload_want_the_same_ref(world: World) {
         let fresh = Upload { client_ref, ..world.requested() };
         uploads::insert(one, vec![late.clone()]).await.unwrap();
 
-        let (arrived, requested) = tokio::join!(arrive(one, &late, now), uploads::request(&two, fresh.clone()));
+        let (arrived, requested) = tokio::join!(arrive(one, &late, now), request(&two, fresh.clone()));
 
-        assert_ne!(arrived, requested.is_ok(), "the ref stands for both or for none");
-        assert!(requested.is_ok() || requested.unwrap_err().is_taken());
+        assert_ne!(arrived, requested, "the ref stands for both or for none");
     }
 }
 
@@ -125,12 +130,12 @@ async fn two_processes_ask_for_uploads_with_the_same_refs(world: World) {
         (0..200).map(|n| Upload { client_ref: Some(format!("ref {n}")), ..world.requested() }).collect()
     };
 
-    let forth = join_all(rows().into_iter().map(|row| uploads::request(one, row)));
-    let back = join_all(rows().into_iter().rev().map(|row| uploads::request(&two, row)));
+    let forth = join_all(rows().into_iter().map(|row| request(one, row)));
+    let back = join_all(rows().into_iter().rev().map(|row| request(&two, row)));
     let (forth, back) = tokio::join!(forth, back);
 
     for (index, by_one) in forth.into_iter().enumerate() {
-        assert_ne!(by_one.is_ok(), back[199 - index].is_ok(), "ref {index} was given twice or not at all");
+        assert_ne!(by_one, back[199 - index], "ref {index} was given twice or not at all");
     }
 }
 
@@ -147,7 +152,7 @@ async fn two_processes_ask_for_the_same_upload_by_one_key(world: World) {
                 sent_at: world.ctx.now(),
             },
         );
-        async move { (row.id, uploads::request_once(db, row, key.clone()).await, key) }
+        async move { (row.id, births::ask_once(db, Birth::requested(row, None), key.clone()).await, key) }
     };
 
     let (forth, back) = (join_all((0..80).map(|n| ask(one, n))), join_all((0..80).rev().map(|n| ask(&two, n))));
@@ -157,7 +162,7 @@ async fn two_processes_ask_for_the_same_upload_by_one_key(world: World) {
     for (id, asked, key) in forth.into_iter().chain(back) {
         let stands = idempotency::find(one, &key).await.unwrap();
         match asked {
-            Ok(()) => assert_eq!(stands, Some(Standing::Made(id))),
+            Ok(born) => assert_eq!((born.map(|upload| upload.id), stands), (Some(id), Some(Standing::Made(id)))),
             Err(LedgerError::Repeated) => assert_ne!(stands, Some(Standing::Made(id))),
             Err(error) => panic!("{error}"),
         }

@@ -6,8 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::steps::{Arrive, Issue, Verify, listed, millis};
-use super::{Db, LedgerError, Tx, idempotency};
-use crate::model::idempotency::IdempotencyKey;
+use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Digest, Status, Timestamp, Upload};
@@ -16,24 +15,6 @@ use crate::outside::ObjectHead;
 /// Adds a row as it is. [`LedgerError::is_taken`] when its `client_ref` stands for another open upload of the org.
 pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
     db.write(move |tx| Box::pin(insert_rows(tx, rows))).await
-}
-
-/// Adds the row of an upload that was just asked for, of which only what a door knows is kept. [`LedgerError::is_taken`] when
-/// its `client_ref` stands for another open upload of the org.
-pub async fn request(db: &Db, row: Upload) -> Result<(), LedgerError> {
-    if db.gathered().insert.ask(row).await? { Ok(()) } else { Err(LedgerError::Taken) }
-}
-
-/// As [`request`] for a request that came with a key, which is written down in the same transaction.
-/// [`LedgerError::Repeated`] when it stands for an upload already.
-pub async fn request_once(db: &Db, row: Upload, key: IdempotencyKey) -> Result<(), LedgerError> {
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            idempotency::claim(&mut tx, &key, row.id).await?;
-            insert_row(&mut tx, row).await
-        })
-    })
-    .await
 }
 
 async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {

@@ -70,6 +70,14 @@ pub enum ApiError {
         /// Why, as the end of a sentence.
         fault: String,
     },
+    /// One line of a body of many will not do, so none is taken.
+    #[error("Line {line}: {fault}")]
+    UnprocessableLine {
+        /// Which, from 1.
+        line: usize,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// One query parameter will not do: as [`ApiError::Unprocessable`], but there was no post.
     #[error("Query parameter `{name}` {fault}")]
     UnprocessableQuery {
@@ -103,7 +111,9 @@ impl ApiError {
             Self::Conflict(_) => Slug::Conflict,
             Self::PayloadTooLarge(_) => Slug::PayloadTooLarge,
             Self::UnsupportedMediaType(_) => Slug::UnsupportedMediaType,
-            Self::Unprocessable { .. } | Self::UnprocessableQuery { .. } => Slug::Unprocessable,
+            Self::Unprocessable { .. } | Self::UnprocessableLine { .. } | Self::UnprocessableQuery { .. } => {
+                Slug::Unprocessable
+            }
             Self::Internal(_) => Slug::Internal,
             Self::Unavailable(_) => Slug::Unavailable,
         }
@@ -116,7 +126,8 @@ impl ApiError {
             | Self::BadRequest(_)
             | Self::PayloadTooLarge(_)
             | Self::UnsupportedMediaType(_)
-            | Self::Unprocessable { .. } => POORLY_FORMED,
+            | Self::Unprocessable { .. }
+            | Self::UnprocessableLine { .. } => POORLY_FORMED,
             Self::UnprocessableQuery { .. } => "Get request was poorly formed",
             Self::Authentication => "Error getting authentication",
             Self::Authorization(_) => "User lacks authorization to make this request",

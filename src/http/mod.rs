@@ -118,7 +118,7 @@ fn documented() -> OpenApiRouter<Arc<Http>> {
         .merge(operations::routes())
         .merge(uploads::routes())
         .merge(files::routes())
-        .merge(batches::routes().into())
+        .merge(batches::routes())
 }
 
 /// `/metrics` and nothing else, for an address of its own.

@@ -41,12 +41,21 @@ pub struct Paging {
 impl Paging {
     /// Reads `page`, `perPage` (cut to `most`), `after` and `sort`; 422 names the one that will not do.
     pub fn read(query: &Query, most: i64) -> Result<Self, ApiError> {
+        Self::read_from(query, most, false)
+    }
+
+    /// As [`Paging::read`], oldest first unless `sort` says otherwise.
+    pub fn read_rising(query: &Query, most: i64) -> Result<Self, ApiError> {
+        Self::read_from(query, most, true)
+    }
+
+    fn read_from(query: &Query, most: i64, rising: bool) -> Result<Self, ApiError> {
         let (after, asked) = (query.parsed("after")?, query.counting("page", 1)?);
         Ok(Self {
             page: if after.is_some() { 1 } else { asked },
             per_page: query.counting("perPage", PER_PAGE)?.min(most),
             after,
-            ascending: is_ascending(query)?,
+            ascending: is_ascending(query, rising)?,
         })
     }
 
@@ -65,10 +74,15 @@ impl Paging {
     }
 
     /// Tells which part this is, and of how much.
-    pub const fn tell(&self, next: Option<Uuid>, count: i64) -> ListPart {
+    pub fn tell(&self, next: Option<Uuid>, count: i64) -> ListPart {
+        ListPart { count_capped: count > COUNT_CAP, ..self.tell_all(next, count.min(COUNT_CAP)) }
+    }
+
+    /// As [`Paging::tell`] where counting has no end.
+    pub const fn tell_all(&self, next: Option<Uuid>, count: i64) -> ListPart {
         ListPart {
-            count: if count > COUNT_CAP { COUNT_CAP } else { count },
-            count_capped: count > COUNT_CAP,
+            count,
+            count_capped: false,
             page: self.page,
             per_page: self.per_page,
             sort: if self.ascending { "createdAt" } else { "-createdAt" },
@@ -77,9 +91,10 @@ impl Paging {
     }
 }
 
-fn is_ascending(query: &Query) -> Result<bool, ApiError> {
+fn is_ascending(query: &Query, unsaid: bool) -> Result<bool, ApiError> {
     match query.text("sort")?.as_deref() {
-        None | Some("-createdAt") => Ok(false),
+        None => Ok(unsaid),
+        Some("-createdAt") => Ok(false),
         Some("createdAt") => Ok(true),
         Some(_) => {
             Err(ApiError::UnprocessableQuery { name: "sort", fault: "must be `createdAt` or `-createdAt`".to_owned() })

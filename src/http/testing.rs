@@ -323,6 +323,10 @@ impl Reply {
         &self.body["files"][0]
     }
 
+    pub fn batch(&self) -> &Value {
+        &self.body["batches"][0]
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
@@ -359,6 +363,11 @@ impl Client<'_> {
     pub async fn post_preferring(&self, path: &str, body: Value, prefer: &str) -> Reply {
         let request = self.request("POST", path).header("content-type", "application/json").header("prefer", prefer);
         self.world.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    pub async fn post_lines(&self, path: &str, lines: &str) -> Reply {
+        let request = self.request("POST", path).header("content-type", "application/x-ndjson");
+        self.world.send(request.body(Body::from(lines.to_owned())).unwrap()).await
     }
 
     pub async fn form(&self, parts: &[(&str, &str, &[u8])]) -> Reply {

@@ -30,6 +30,7 @@ macro_rules! on_each_engine {
 
 mod arrivals;
 mod bad_input;
+mod batches;
 mod crashes;
 mod deletes;
 mod engines;

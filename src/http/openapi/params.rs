@@ -70,6 +70,18 @@ pub struct ForTarget {
     number: Option<String>,
 }
 
+/// What the lines of a batch are for, unless one says otherwise; where the body is JSON, it says so itself.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ForLines {
+    /// Order or style; with `number`.
+    #[param(value_type = Option<shapes::TargetKind>, inline)]
+    target: Option<String>,
+    /// The number; with `target`.
+    #[param(example = "A-100", min_length = 1, max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    number: Option<String>,
+}
+
 /// What is asked of a list of files.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -83,6 +95,26 @@ pub struct Files {
     /// Only those of exactly this media type.
     #[param(example = "image/jpeg", pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     r#type: Option<String>,
+}
+
+/// What is asked of the uploads of a batch.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Members {
+    /// Which page, from 1 on.
+    #[param(minimum = 1, default = 1)]
+    page: Option<i64>,
+    /// How many entries a page has; more than 1,000 is as good as 1,000.
+    #[param(rename = "perPage", minimum = 1, default = 30)]
+    per_page: Option<i64>,
+    /// Continues after the entry with this id, in the order of the list; as given by `next`. `page` does not count then.
+    after: Option<Uuid>,
+    /// The order of the entries: the order of the lines or, with `-`, its reverse. All as lines are always in the order of the lines.
+    #[param(value_type = Option<shapes::Sort>, inline)]
+    sort: Option<String>,
+    /// Only those that stand there.
+    #[param(value_type = Option<shapes::Status>, inline)]
+    status: Option<String>,
 }
 
 /// What is asked of a list of uploads.

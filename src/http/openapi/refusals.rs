@@ -40,6 +40,12 @@ refusals! {
     Removal = FileNotFound | Conflict,
     /// A wish for an upload.
     Wish = BadRequest | Conflict | PayloadTooLarge | UnsupportedMediaType | Unprocessable,
+    /// One batch.
+    OneBatch = BatchNotFound,
+    /// What belongs to one batch, asked for with parameters that will not do.
+    ListOfOneBatch = BatchNotFound | Unprocessable,
+    /// A wish for many uploads.
+    ManyWishes = BadRequest | Conflict | PayloadTooLarge | UnsupportedMediaType | Unprocessable,
     /// One upload.
     OneUpload = UploadNotFound,
     /// A move of one upload that its state may not allow.

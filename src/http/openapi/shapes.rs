@@ -3,6 +3,7 @@
 //! Each stands in for the model's type of the same name (`#[schema(value_type = shapes::Status)]`); lists of words are the
 //! model's own.
 
+use longshore_jobs::model::batch::Mode as Way;
 use longshore_jobs::model::target::TargetKind as Kind;
 use longshore_jobs::model::upload::{Reason as Why, Status as Stand};
 use serde_json::json;
@@ -32,6 +33,9 @@ shapes! {
     Status = text("Where the upload stands.").enum_values(Some(Stand::ALL.iter().map(|word| word.as_str()))),
     /// Why an upload was rejected.
     Reason = text("Why the upload was rejected.").enum_values(Some(Why::ALL.iter().map(|word| word.as_str()))),
+    /// How a batch's files come in.
+    Mode = text("How its files come in: each with a policy of its own, or all under one.")
+        .enum_values(Some(Way::ALL.iter().map(|word| word.as_str()))),
     /// Order or style.
     TargetKind = text("What the number is of.").enum_values(Some(Kind::ALL.iter().map(|word| word.as_str()))),
     /// The order of a list.

@@ -2,13 +2,13 @@
 
 use longshore_jobs::ledger::api_keys;
 use longshore_jobs::model::org::Scope;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
 use crate::http::testing::{Client, Reply, World};
 
-/// Every route of the API: method, path, and the scopes of which one will do. `{u}` and `{f}` stand for ids.
+/// Every route of the API: method, path, and the scopes of which one will do. `{u}`, `{f}` and `{b}` stand for ids.
 const ROUTES: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/uploads", &[Scope::Upload]),
     ("GET", "/api/uploads", &[Scope::Upload, Scope::Read]),
@@ -17,6 +17,11 @@ const ROUTES: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/uploads/{u}/callback", &[Scope::Upload]),
     ("POST", "/api/uploads/{u}/policy", &[Scope::Upload]),
     ("DELETE", "/api/uploads/{u}", &[Scope::Upload]),
+    ("POST", "/api/batches", &[Scope::Upload]),
+    ("GET", "/api/batches", &[Scope::Upload, Scope::Read]),
+    ("GET", "/api/batches/{b}", &[Scope::Upload, Scope::Read]),
+    ("GET", "/api/batches/{b}/uploads", &[Scope::Upload, Scope::Read]),
+    ("DELETE", "/api/batches/{b}", &[Scope::Upload]),
     ("POST", "/api/files", &[Scope::Upload]),
     ("GET", "/api/files", &[Scope::Read]),
     ("GET", "/api/files/report", &[Scope::Read, Scope::Report]),
@@ -24,15 +29,24 @@ const ROUTES: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/files/{f}/content", &[Scope::Read]),
 ];
 
-/// An upload that waits for its bytes and a file, both of this client.
-async fn own_things(client: &Client<'_>) -> (String, String) {
-    let upload = client.post("/api/uploads", json!({"filename": "a.txt"})).await.is(201);
-    let file = client.form(&[("files", "b.txt", b"bytes")]).await.is(201);
-    (upload.upload()["id"].as_str().unwrap().to_owned(), file.file()["id"].as_str().unwrap().to_owned())
+/// The ids of an upload that waits for its bytes, a file and a batch, all of this client.
+struct Things {
+    upload: String,
+    file: String,
+    batch: String,
 }
 
-async fn try_route(client: &Client<'_>, route: (&str, &str), (upload, file): &(String, String)) -> Reply {
-    client.call(route.0, &route.1.replace("{u}", upload).replace("{f}", file)).await
+async fn own_things(client: &Client<'_>) -> Things {
+    let id = |entry: &Value| entry["id"].as_str().unwrap().to_owned();
+    let upload = client.post("/api/uploads", json!({"filename": "a.txt"})).await.is(201);
+    let file = client.form(&[("files", "b.txt", b"bytes")]).await.is(201);
+    let batch = client.post("/api/batches", json!({"uploads": [{"filename": "c.txt"}]})).await.is(202);
+    Things { upload: id(upload.upload()), file: id(file.file()), batch: id(batch.batch()) }
+}
+
+async fn try_route(client: &Client<'_>, route: (&str, &str), things: &Things) -> Reply {
+    let path = route.1.replace("{u}", &things.upload).replace("{f}", &things.file).replace("{b}", &things.batch);
+    client.call(route.0, &path).await
 }
 
 #[tokio::test]
@@ -86,12 +100,17 @@ async fn no_route_shows_another_orgs_things() {
         } else if path.contains("{f}") {
             let expected = "User has not been authorized to request this file";
             assert_eq!((reply.status.as_u16(), reply.error().3), (403, expected), "{method} {path}");
+        } else if path.contains("{b}") {
+            let expected = "User has not been authorized to request this batch";
+            assert_eq!((reply.status.as_u16(), reply.error().3), (403, expected), "{method} {path}");
         } else {
-            assert!(!reply.text.contains(&things.0) && !reply.text.contains(&things.1), "{method} {path}");
+            let Things { upload, file, batch } = &things;
+            assert!([upload, file, batch].iter().all(|id| !reply.text.contains(*id)), "{method} {path}");
         }
     }
     assert_eq!(other.get("/api/uploads").await.body["count"], 0);
     assert_eq!(other.get("/api/files").await.body["count"], 0);
+    assert_eq!(other.get("/api/batches").await.body["count"], 0);
     assert_eq!(other.get("/api/files/report").await.file()["count"], 0);
 }
 
@@ -147,9 +166,12 @@ async fn an_id_that_is_none_or_unknown_is_not_found() {
 
     for id in [Uuid::now_v7().to_string(), "nonsense".to_owned(), "%ff%fe".to_owned(), "..%2f..".to_owned()] {
         for &(method, path, _) in ROUTES {
-            let reply = try_route(&client, (method, path), &(id.clone(), id.clone())).await;
+            let things = Things { upload: id.clone(), file: id.clone(), batch: id.clone() };
+            let reply = try_route(&client, (method, path), &things).await;
             if path.contains("{u}") {
                 assert_eq!((reply.status.as_u16(), reply.slug()), (404, "upload_not_found_error"), "{method} {path}");
+            } else if path.contains("{b}") {
+                assert_eq!((reply.status.as_u16(), reply.slug()), (404, "batch_not_found_error"), "{method} {path}");
             } else if path.contains("{f}") {
                 let (status, slug, outer, inner) = reply.error();
                 assert_eq!((status, slug), (404, "file_not_found_error"), "{method} {path}");

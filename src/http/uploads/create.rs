@@ -8,7 +8,8 @@ use axum::response::Response;
 use http::StatusCode;
 use longshore_jobs::issue_policy::IssuePolicy;
 use longshore_jobs::job::with_causes;
-use longshore_jobs::ledger::{self, LedgerError, blobs, files, uploads};
+use longshore_jobs::ledger::births::{self, Birth};
+use longshore_jobs::ledger::{self, LedgerError, blobs, uploads};
 use longshore_jobs::model::file::BlobState;
 use longshore_jobs::model::idempotency::Route;
 use longshore_jobs::model::org::Scope;
@@ -29,7 +30,7 @@ use super::super::waiting::{self, Goal, lacks_policy};
 use super::super::{Http, idempotency, rows};
 use super::answer;
 use super::entry::UploadsAnswer;
-use super::request::{Asked, UploadWish};
+use super::request::{Asked, UploadWish, other_size};
 
 /// Ask for an upload.
 ///
@@ -114,35 +115,39 @@ fn is_good(http: &Http, upload: &Upload) -> bool {
 
 /// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` or its key was taken in the meantime.
 async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
-    let now = http.ctx.now();
-    let row = asked.row(rows::fresh(caller, asked.filename.clone(), now));
+    let (now, limits) = (http.ctx.now(), http.ctx.limits);
     let known = match asked.sha256 {
-        Some(sha256) if has_bytes(http, caller, asked, sha256).await? => sha256,
-        _ => return insert(http, asked, row).await,
+        Some(sha256) => known_size(http, caller, asked, sha256).await?,
+        None => None,
     };
-    let stored = files::store_known(&http.ctx.db, row.clone(), known, (now, asked.key.clone())).await;
-    match unless_taken(asked, stored)? {
-        None => Ok(None),
-        // The blob has begun to leave.
-        Some(None) => insert(http, asked, row).await,
-        Some(Some(upload)) => {
-            note_known(http, &upload).await;
-            Ok(Some(upload))
-        }
+    let fresh = asked.row(rows::fresh(caller, asked.filename.clone(), now));
+    let row = Upload {
+        resume_at: Some(now + limits.resume_after),
+        policy_expires_at: Some(now + policy_life(limits.policy_life, fresh.size)),
+        ..fresh
+    };
+    let birth = Birth::requested(row, known);
+    let born = match asked.key.clone() {
+        None => births::ask(&http.ctx.db, birth).await?,
+        Some(key) => births::ask_once(&http.ctx.db, birth, key).await?,
+    };
+    if let Some(upload) = born.as_ref().filter(|upload| upload.status == Status::Done) {
+        note_known(http, upload).await;
     }
+    Ok(born)
 }
 
-/// Whether the org's blob with these bytes stands and is whole; 422 when the declared size is not that blob's.
-async fn has_bytes(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) -> Result<bool, ApiError> {
+/// The size of the org's blob with these bytes, if it stands and is whole; 422 when another one is declared.
+async fn known_size(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) -> Result<Option<i64>, ApiError> {
     let blob = blobs::find(&http.ctx.db, caller.org(), sha256).await?;
     let Some(blob) = blob.filter(|blob| blob.state == BlobState::Live) else {
-        return Ok(false);
+        return Ok(None);
     };
     if asked.size.is_some_and(|size| size != blob.size) {
-        let fault = format!("does not fit `sha256`: the bytes with that hash are {}", blob.size);
-        return Err(ApiError::Unprocessable { field: "size".to_owned(), fault });
+        return Err(ApiError::Unprocessable { field: "size".to_owned(), fault: other_size(blob.size) });
     }
-    Ok(http.ctx.bucket.head(&blob.object_key).await?.is_some_and(|head| head.size == blob.size))
+    let head = http.ctx.bucket.head(&blob.object_key).await?;
+    Ok(head.filter(|head| head.size == blob.size).map(|head| head.size))
 }
 
 /// The file is stored; what follows is accounting.
@@ -150,26 +155,6 @@ async fn note_known(http: &Http, upload: &Upload) {
     let size = u64::try_from(upload.arrived_size.unwrap_or(0)).unwrap_or(0);
     metrics::counter!("longshore_dedupe_bytes_saved_total").increment(size);
     fold_soon(http, upload.org_id).await;
-}
-
-async fn insert(http: &Http, asked: &Asked, mut row: Upload) -> Result<Option<Upload>, ApiError> {
-    let limits = http.ctx.limits;
-    row.resume_at = Some(row.created_at + limits.resume_after);
-    row.policy_expires_at = Some(row.created_at + policy_life(limits.policy_life, row.size));
-    let inserted = match asked.key.clone() {
-        None => uploads::request(&http.ctx.db, row.clone()).await,
-        Some(key) => uploads::request_once(&http.ctx.db, row.clone(), key).await,
-    };
-    Ok(unless_taken(asked, inserted)?.map(|()| row))
-}
-
-/// `None` when the write failed because of the client's `ref` or key.
-fn unless_taken<T>(asked: &Asked, written: Result<T, LedgerError>) -> Result<Option<T>, ApiError> {
-    match written {
-        Err(LedgerError::Repeated) => Ok(None),
-        Err(error) if error.is_taken() && asked.client_ref.is_some() => Ok(None),
-        written => Ok(Some(written?)),
-    }
 }
 
 /// Clears the policy so that a fresh one is signed: from issued or expired. `false` from any other state.

@@ -2,7 +2,7 @@
 
 mod create;
 mod entry;
-mod request;
+pub mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::create::{obtain_policy, renew};
-use self::entry::{UploadList, UploadsAnswer, entry};
+use self::entry::UploadsAnswer;
+pub use self::entry::{UploadList, entries};
 use super::answer::{DELETED, GOT, POSTED};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
@@ -32,7 +33,8 @@ use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal, lacks_policy};
 use super::{Http, files};
 
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// Says which preference was followed (RFC 7240).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Everything below `/api/uploads`.
 pub fn routes() -> OpenApiRouter<Arc<Http>> {
@@ -67,7 +69,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let location = format!("/api/uploads/{}", upload.id);
     let waits = lacks_policy(&upload);
-    let uploads = vec![entry(http, caller, upload).await?];
+    let uploads = entries(http, caller, vec![upload]).await?;
     let mut response = (code, Json(UploadsAnswer { message, uploads })).into_response();
     let headers = response.headers_mut();
     if code == StatusCode::CREATED || code == StatusCode::ACCEPTED {
@@ -110,11 +112,8 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
     let mut rows = upload_lists::list(&http.ctx.db, caller.org(), &filter, paging.part()).await?;
     let next = paging.cut(&mut rows, |upload| upload.id);
     let count = upload_lists::count(&http.ctx.db, caller.org(), &filter).await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in rows {
-        entries.push(entry(&http, &caller, row).await?);
-    }
-    Ok(Json(UploadList { message: GOT, uploads: entries, part: paging.tell(next, count) }))
+    let uploads = entries(&http, &caller, rows).await?;
+    Ok(Json(UploadList { message: GOT, uploads, part: paging.tell(next, count) }))
 }
 
 fn filter_of(query: &Query) -> Result<upload_lists::Filter, ApiError> {
