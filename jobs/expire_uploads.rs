@@ -1,4 +1,5 @@
-//! requested, issued → expired: for uploads whose policy ended a while ago and for which nothing came.
+//! requested, issued → expired: for uploads whose policy ended a while ago and for which nothing came; → rejected for those
+//! that a manifest has promised.
 //!
 //! Before: the policy's end and a grace have passed, since a slow upload that began in time may land later. A HEAD has the last
 //! word: an object whose every notice was lost arrives instead. A look that fails leaves its row as it is and keeps nobody
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{manifests, uploads};
 use crate::model::Upload;
 use crate::model::upload::ArrivedVia;
 use crate::record_arrival::RecordArrival;
@@ -73,11 +74,21 @@ async fn expire_page(ctx: &Context, due: &[Upload]) -> Result<Option<JobError>, 
 /// Expires one upload; its arrival, when the object is there after all.
 async fn expire(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, JobError> {
     if ctx.bucket.head(&upload.object_key).await?.is_none() {
-        uploads::expire(&ctx.db, upload, ctx.now()).await?;
+        if is_promised(ctx, upload).await? {
+            manifests::miss(&ctx.db, upload, ctx.now()).await?;
+        } else {
+            uploads::expire(&ctx.db, upload, ctx.now()).await?;
+        }
         return Ok(None);
     }
     let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
     Ok(Some(NewJob::of(&arrival, Lane::Bulk, ctx.now())))
+}
+
+/// Whether a manifest names the file, so that it is missing and not merely late.
+async fn is_promised(ctx: &Context, upload: &Upload) -> Result<bool, JobError> {
+    let Some(batch) = upload.batch_id else { return Ok(false) };
+    Ok(manifests::expected(&ctx.db, batch, &upload.filename).await?.is_some())
 }
 
 #[cfg(test)]

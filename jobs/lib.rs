@@ -17,6 +17,9 @@
 //! them to the blob that the org has, and writes file, upload and report delta together; a second later [`fold_reports`]
 //! brings the org's report up to date.
 //!
+//! Under the prefix of a batch, clients put files that nobody has announced. There [`admit_object`] makes an upload of each
+//! object that it is told of; [`list_batch`] finds those whose notice was lost, and [`close_batches`] has the last look.
+//!
 //! # Layout
 //!
 //! - [`job`]: what a job is, and [`job::perform`], the one wrapper that runs it; [`roster`]: every job there is.
@@ -31,9 +34,12 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
+pub mod admit_object;
+pub mod close_batches;
 pub mod expire_uploads;
 pub mod fold_reports;
 pub mod issue_policy;
+pub mod list_batch;
 pub mod noop;
 pub mod poll_arrivals;
 pub mod rebuild_reports;

@@ -1,9 +1,12 @@
 //! The roster: every job there is. What is not on it can neither be enqueued nor run.
 
+use crate::admit_object::AdmitObject;
+use crate::close_batches::CloseBatches;
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
+use crate::list_batch::ListBatch;
 use crate::noop::Noop;
 use crate::poll_arrivals::PollArrivals;
 use crate::rebuild_reports::RebuildReports;
@@ -16,11 +19,14 @@ use crate::verify_upload::VerifyUpload;
 static ROSTER: &[Entry] = &[
     Entry::of::<IssuePolicy>(),
     Entry::of::<RecordArrival>(),
+    Entry::of::<AdmitObject>(),
     Entry::of::<VerifyUpload>(),
     Entry::of::<StoreFile>(),
     Entry::of::<ExpireUploads>(),
     Entry::of::<ResumeStalled>(),
     Entry::of::<PollArrivals>(),
+    Entry::of::<ListBatch>(),
+    Entry::of::<CloseBatches>(),
     Entry::of::<SweepBucket>(),
     Entry::of::<FoldReports>(),
     Entry::of::<RebuildReports>(),

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{manifests, uploads};
 use crate::model::upload::{MAX_CHANGES, Reason};
 use crate::model::{Digest, Status, Upload};
 use crate::outside::{Body, BucketError, ObjectHead};
@@ -86,10 +86,19 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
     let now = ctx.now();
     let times = (now, now + ctx.limits.resume_after);
     if !uploads::verify(&ctx.db, upload.id, version.etag.clone(), digest, times).await? {
-        return Ok(End::Moot);
+        return differs(ctx, upload, digest).await;
     }
     ctx.push(&StoreFile { upload: upload.id }).await?;
     Ok(End::Done)
+}
+
+/// The row was not moved: the manifest of its batch pins other bytes, or somebody was faster.
+async fn differs(ctx: &Context, upload: &Upload, digest: Digest) -> Result<End, JobError> {
+    let Some(batch) = upload.batch_id else { return Ok(End::Moot) };
+    match manifests::expected(&ctx.db, batch, &upload.filename).await? {
+        Some(pinned) if pinned != digest => reject(ctx, upload, Reason::DigestMismatch).await,
+        _ => Ok(End::Moot),
+    }
 }
 
 fn wrong_size(ctx: &Context, upload: &Upload, found: i64) -> Option<Reason> {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use croner::Cron;
+use longshore_jobs::close_batches::CloseBatches;
 use longshore_jobs::expire_uploads::ExpireUploads;
 use longshore_jobs::fold_reports::FoldReports;
 use longshore_jobs::job::{Context, Job, JobError, Lane, NewJob, with_causes};
@@ -60,6 +61,7 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (PollArrivals::KIND, |now| NewJob::of(&PollArrivals {}, Lane::Interactive, now)),
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
+    (CloseBatches::KIND, |now| NewJob::of(&CloseBatches {}, Lane::Interactive, now)),
     (SweepBucket::KIND, |now| NewJob::of(&SweepBucket {}, Lane::Interactive, now)),
     (FoldReports::KIND, |now| NewJob::of(&FoldReports { org: None }, Lane::Interactive, now)),
     (RebuildReports::KIND, |now| NewJob::of(&RebuildReports { org: None }, Lane::Bulk, now)),

@@ -17,6 +17,7 @@ use super::LedgerError;
 use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
+use super::prefixes::{Admitted, Object, admit_all};
 use super::stores::{Store, store_all};
 use crate::model::{Timestamp, Upload};
 
@@ -73,7 +74,7 @@ pub(super) const ARRIVE: &str = "update uploads
               and later.org_id = uploads.org_id and later.client_ref = uploads.client_ref)))))
     returning uploads.id";
 
-/// arrived → verified, if the version is still the one that was hashed.
+/// arrived → verified, if the version is still the one that was hashed, and no other hash than its batch's manifest pins.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verify {
     pub(super) id: String,
@@ -89,6 +90,11 @@ pub(super) const VERIFY: &str = "update uploads
         resumes = 0
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status || '' = 'arrived' and etag = given.value ->> 'etag'
+      and (batch_id is null or given.value ->> 'sha256' = coalesce((
+        select m.sha256
+        from batches b
+        join manifest_lines m on m.batch_id = b.id and m.generation = b.manifest and m.path = uploads.filename
+        where b.id = uploads.batch_id), given.value ->> 'sha256'))
     returning uploads.id";
 
 const INSERT: &str = "insert into uploads
@@ -114,11 +120,13 @@ pub(crate) struct Gathered {
     pub(super) verify: Gather<Verify, bool>,
     pub(super) store: Gather<Store, Stored>,
     pub(super) insert: Gather<Upload, bool>,
+    pub(super) admit: Gather<Object, Admitted>,
 }
 
 impl Gathered {
     pub(super) fn start(engine: &Engine) -> Self {
         let (finding, storing, inserting) = (engine.clone(), engine.clone(), engine.clone());
+        let admitting = engine.clone();
         Self {
             find: Gather::new(move |ids| find(finding.clone(), ids)),
             issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
@@ -126,6 +134,7 @@ impl Gathered {
             verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
             store: Gather::new(move |stores| store_all(storing.clone(), stores)),
             insert: Gather::new(move |rows| insert(inserting.clone(), rows)),
+            admit: Gather::new(move |objects| admit_all(admitting.clone(), objects)),
         }
     }
 }

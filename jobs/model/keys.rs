@@ -48,8 +48,8 @@ pub fn batch_of(key: &str) -> Option<(Uuid, &str)> {
     let mut parts = key.strip_prefix(STAGING)?.splitn(4, '/');
     let (org, segment, batch, path) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let (org, batch) = (Uuid::try_parse(org).ok()?, Uuid::try_parse(batch).ok()?);
-    // A UUID can be written in many ways, of which ours is one.
-    let ours = segment == BATCH && key.starts_with(&batch_prefix(org, batch));
+    // A UUID can be written in many ways, of which ours is one. No ledger can keep a path with U+0000.
+    let ours = segment == BATCH && key.starts_with(&batch_prefix(org, batch)) && !path.contains('\0');
     ours.then_some((batch, path))
 }
 
@@ -87,7 +87,8 @@ mod tests {
         }
         let hyphened = format!("{STAGING}{org}/batch/{batch}/a");
         let capital = prefix.to_uppercase().replace("STAGING", "staging").replace("BATCH", "batch");
-        for other in [staging(org, batch), prefix.trim_end_matches('/').to_owned(), hyphened, format!("{capital}a")] {
+        let (above, unkeepable) = (prefix.trim_end_matches('/').to_owned(), format!("{prefix}a\0"));
+        for other in [staging(org, batch), above, unkeepable, hyphened, format!("{capital}a")] {
             assert_eq!(batch_of(&other), None, "{other}");
         }
     }

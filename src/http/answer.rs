@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 pub const POSTED: &str = "Successful post request";
 /// For answers to GET.
 pub const GOT: &str = "Successful get request";
+/// For answers to PUT.
+pub const PUT: &str = "Successful put request";
 /// For answers to DELETE.
 pub const DELETED: &str = "Successful delete request";
 

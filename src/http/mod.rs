@@ -18,6 +18,7 @@ pub mod notices;
 mod observe;
 pub mod operations;
 mod page;
+mod policy;
 mod rows;
 mod uploads;
 mod waiting;

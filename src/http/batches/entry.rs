@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use longshore_jobs::ledger::batches;
 use longshore_jobs::model::batch::{Count, Mode, Progress};
+use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::{Batch, Status, Target, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::super::Http;
+use super::super::auth::Caller;
 use super::super::errors::ApiError;
+use super::super::policy::PolicyEntry;
 
 /// One entry under `batches`.
 #[derive(Debug, Serialize)]
@@ -44,6 +47,8 @@ pub struct BatchEntry {
     max_files: Option<i64>,
     max_file_size: Option<i64>,
     manifest: Option<ManifestEntry>,
+    /// For any number of files; mode `prefix`.
+    upload: Option<PolicyEntry>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,10 +56,12 @@ struct ManifestEntry {
     lines: i64,
 }
 
-/// The batch with its counts as they are now.
-pub async fn entry(http: &Http, batch: Batch) -> Result<BatchEntry, ApiError> {
+/// The batch with its counts as they are now. A policy is for those alone who may upload.
+pub async fn entry(http: &Http, caller: &Caller, batch: Batch) -> Result<BatchEntry, ApiError> {
     let counts = batches::counts(&http.ctx.db, batch.id).await?;
-    Ok(describe(batch, &counts))
+    let policy = batch.policy.as_deref().filter(|_| batch.closed_at.is_none() && caller.may(Scope::Upload));
+    let upload = PolicyEntry::of(policy, batch.policy_expires_at, http.ctx.now())?;
+    Ok(BatchEntry { upload, ..describe(batch, &counts) })
 }
 
 fn describe(batch: Batch, counts: &[Count]) -> BatchEntry {
@@ -86,5 +93,6 @@ fn describe(batch: Batch, counts: &[Count]) -> BatchEntry {
         max_files: batch.max_files,
         max_file_size: batch.max_file_size,
         manifest: batch.manifest_lines.map(|lines| ManifestEntry { lines }),
+        upload: None,
     }
 }

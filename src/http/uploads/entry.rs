@@ -1,10 +1,7 @@
 //! An upload as clients see it.
 
-use std::collections::BTreeMap;
-
 use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::model::org::Scope;
-use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::Reason;
 use longshore_jobs::model::{Digest, Status, Target, Timestamp, Upload};
 use serde::Serialize;
@@ -14,6 +11,7 @@ use uuid::Uuid;
 use super::super::Http;
 use super::super::auth::Caller;
 use super::super::errors::ApiError;
+use super::super::policy::PolicyEntry;
 
 /// One entry under `uploads`.
 #[derive(Debug, Serialize)]
@@ -36,19 +34,6 @@ pub struct UploadEntry {
     upload: Option<PolicyEntry>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     attention: bool,
-}
-
-/// How the client puts the bytes.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PolicyEntry {
-    method: &'static str,
-    url: String,
-    fields: BTreeMap<String, String>,
-    headers: BTreeMap<String, String>,
-    /// Seconds from now.
-    expires: u64,
-    expires_at: Timestamp,
 }
 
 /// The upload as this caller may see it: a policy is for those alone who may upload.
@@ -78,21 +63,8 @@ pub async fn entry(http: &Http, caller: &Caller, row: Upload) -> Result<UploadEn
 
 /// The policy while it is of use.
 fn policy(row: &Upload, now: Timestamp) -> Result<Option<PolicyEntry>, ApiError> {
-    let (Status::Issued, Some(text), Some(expires_at)) = (row.status, &row.policy, row.policy_expires_at) else {
-        return Ok(None);
-    };
-    if expires_at <= now {
-        return Ok(None);
-    }
-    let policy: PostPolicy = serde_json::from_str(text).map_err(unreadable)?;
-    Ok(Some(PolicyEntry {
-        method: "POST",
-        url: policy.url,
-        fields: policy.fields,
-        headers: BTreeMap::new(),
-        expires: u64::try_from(expires_at.since(now).as_millis().div_ceil(1000)).unwrap_or(u64::MAX),
-        expires_at,
-    }))
+    let text = row.policy.as_deref().filter(|_| row.status == Status::Issued);
+    PolicyEntry::of(text, row.policy_expires_at, now)
 }
 
 fn unreadable(error: serde_json::Error) -> ApiError {

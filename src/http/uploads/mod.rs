@@ -2,7 +2,7 @@
 
 mod create;
 mod entry;
-mod request;
+pub mod request;
 
 use std::sync::Arc;
 use std::time::Duration;

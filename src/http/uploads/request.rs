@@ -92,7 +92,8 @@ fn read_sha256(fields: &mut Fields) -> Result<Option<Digest>, ApiError> {
     digest.map_err(|fault| fields.fault("sha256", format!("will not do: {fault}")))
 }
 
-fn read_target(fields: &mut Fields) -> Result<Option<Target>, ApiError> {
+/// Reads what it is for; 422 names the field that will not do.
+pub fn read_target(fields: &mut Fields) -> Result<Option<Target>, ApiError> {
     let Some(mut parts) = fields.take_fields("target", "target.")? else {
         return Ok(None);
     };
