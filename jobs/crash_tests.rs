@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::close_batches::CloseBatches;
 use crate::expire_uploads::ExpireUploads;
 use crate::job::{Context, NewJob};
 use crate::model::policy::{PolicyTerms, PostPolicy};
+use crate::model::upload::Reason;
 use crate::model::{Digest, Status};
 use crate::outside::{
     Body, Bucket, BucketAddress, BucketError, Chunks, Listing, ObjectHead, Queue, QueueError, Stored,
@@ -153,8 +155,61 @@ async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -
     fate.dead.load(Ordering::SeqCst)
 }
 
+/// Three files under a prefix that takes two, one of them with a path that climbs, in a new world with a crash at the given step.
+async fn batch_survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
+    let batch = world.prefix_batch(2).await;
+    for path in ["one", "two/too", "../three"] {
+        let key = world.land_in(&batch, path, b"the same bytes");
+        world.notice_of(&key).await;
+    }
+    let fate = Arc::new(Fate { step: AtomicUsize::new(0), crash_at, after, dead: AtomicBool::new(false) });
+    let doomed = Context {
+        bucket: Arc::new(Mortal { inner: Arc::clone(&world.ctx.bucket), fate: Arc::clone(&fate) }),
+        queue: Arc::new(Mortal { inner: Arc::clone(&world.ctx.queue), fate: Arc::clone(&fate) }),
+        ..world.ctx.clone()
+    };
+    world.queue.drain(&doomed).await;
+
+    if forgetful {
+        world.queue.forget();
+    }
+    for wait in [700; 6].into_iter().chain([3_000, 100_000]) {
+        world.clock.advance(Duration::from_secs(wait));
+        let pushed = [
+            world.ctx.push(&PollArrivals {}).await,
+            world.ctx.push(&ResumeStalled {}).await,
+            world.ctx.push(&CloseBatches {}).await,
+            world.ctx.push(&SweepBucket {}).await,
+        ];
+        pushed.into_iter().collect::<Result<Vec<_>, _>>().expect("the new process lives");
+        world.drain().await;
+    }
+
+    let case = format!("crash at step {crash_at}, after: {after}, queue lost: {forgetful}");
+    let files = world.files_of(&batch).await;
+    let ended: Vec<_> = files.iter().map(|(path, status, reason)| (path.as_str(), *status, *reason)).collect();
+    let climbed = ("../three", Status::Rejected, Some(Reason::UnsafePath));
+    assert_eq!(ended, [climbed, ("one", Status::Done, None), ("two/too", Status::Done, None)], "{case}");
+    assert_eq!((world.entries_of(b"the same bytes").await, world.staged_keys().len()), (2, 0), "{case}");
+    assert_eq!(world.batch(batch.id).await.admitted, 2, "{case}");
+    assert!(world.batch(batch.id).await.closed_at.is_some(), "{case}");
+    assert!(world.queue.dead().is_empty(), "{case}");
+    fate.dead.load(Ordering::SeqCst)
+}
+
 crate::on_every_engine! {
     a_crash_between_any_two_steps_does_no_harm,
+    a_crash_among_the_files_of_a_batch_does_no_harm,
+}
+
+async fn a_crash_among_the_files_of_a_batch_does_no_harm(world: World) {
+    for (after, forgetful) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        while batch_survives(world.another().await, step, after, forgetful).await {
+            step += 1;
+        }
+        assert!(step >= 12, "only {step} steps were crashed at");
+    }
 }
 
 async fn a_crash_between_any_two_steps_does_no_harm(world: World) {

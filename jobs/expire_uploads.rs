@@ -94,12 +94,15 @@ async fn is_promised(ctx: &Context, upload: &Upload) -> Result<bool, JobError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Status;
+    use crate::ledger::batches;
+    use crate::model::upload::Reason;
+    use crate::model::{Batch, Status};
     use crate::testkit::World;
 
     crate::on_every_engine! {
         an_upload_expires_after_its_policy_and_the_grace,
         bytes_that_nobody_told_of_arrive_instead_of_expiring,
+        what_a_manifest_names_is_missing_where_another_expires,
         a_renewed_policy_is_not_expired_by_its_former_end,
         more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them,
         a_look_that_fails_holds_up_no_other_and_is_told_last,
@@ -126,6 +129,23 @@ mod tests {
         world.drain().await;
 
         assert_eq!(world.upload(upload.id).await.status, Status::Done);
+    }
+
+    async fn what_a_manifest_names_is_missing_where_another_expires(world: World) {
+        let batch = Batch::each((world.org, Uuid::nil()), None, 2, world.ctx.now());
+        batches::insert(&world.ctx.db, batch.clone(), Vec::new()).await.unwrap();
+        for filename in ["named", "unnamed"] {
+            let row = Upload { filename: filename.to_owned(), batch_id: Some(batch.id), ..world.requested() };
+            world.issue(row).await;
+        }
+        world.pin(&batch, &[("named", b"bytes")]).await;
+
+        world.clock.advance(Duration::from_secs(5000));
+        ExpireUploads {}.run(&world.ctx).await.unwrap();
+
+        let files = world.files_of(&batch).await;
+        assert_eq!(files[0], ("named".to_owned(), Status::Rejected, Some(Reason::ObjectMissing)));
+        assert_eq!(files[1], ("unnamed".to_owned(), Status::Expired, None));
     }
 
     async fn a_renewed_policy_is_not_expired_by_its_former_end(world: World) {

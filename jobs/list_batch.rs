@@ -108,3 +108,112 @@ fn next_listing(batch: &Batch, now: Timestamp) -> Option<Timestamp> {
     let last = batch.policy_expires_at? + Duration::from_secs(1);
     Some((now + PAUSE).min(last)).filter(|&at| at > now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll_arrivals::PollArrivals;
+    use crate::testkit::World;
+
+    crate::on_every_engine! {
+        objects_whose_notices_were_lost_are_found,
+        a_long_listing_goes_on_where_it_stopped_and_is_not_begun_anew,
+        a_listing_whose_job_was_lost_is_taken_up_again,
+        a_listing_is_due_every_ten_minutes_and_when_the_policy_has_ended,
+        what_was_put_onto_a_finished_key_is_removed,
+    }
+
+    fn list(batch: &Batch) -> ListBatch {
+        ListBatch { batch: batch.id, via: ArrivedVia::Callback }
+    }
+
+    async fn objects_whose_notices_were_lost_are_found(world: World) {
+        let batch = world.prefix_batch(10).await;
+        world.land_in(&batch, "a", b"one");
+        world.land_in(&batch, "b/c", b"two");
+
+        world.clock.advance(Duration::from_secs(59));
+        world.ctx.push(&PollArrivals {}).await.unwrap();
+        world.drain().await;
+        assert!(world.files_of(&batch).await.is_empty(), "a minute has not passed");
+
+        world.clock.advance(Duration::from_secs(2));
+        world.ctx.push(&PollArrivals {}).await.unwrap();
+        world.drain().await;
+
+        let found = world.files_of(&batch).await;
+        assert_eq!(found, [("a".to_owned(), Status::Done, None), ("b/c".to_owned(), Status::Done, None)]);
+    }
+
+    /// More objects than one run lists.
+    fn land_many(world: &World, batch: &Batch, count: usize) {
+        for number in 0..count {
+            world.land_in(batch, &format!("{number:06}"), b"");
+        }
+    }
+
+    async fn a_long_listing_goes_on_where_it_stopped_and_is_not_begun_anew(world: World) {
+        let batch = world.prefix_batch(1_000_000).await;
+        land_many(&world, &batch, 10_500);
+
+        list(&batch).run(&world.ctx).await.unwrap();
+        assert_eq!(world.queue.waiting().len(), 10_001, "ten pages, and itself once more");
+        let place = world.batch(batch.id).await.listed_to.unwrap();
+        assert!(place.ends_with("/009999"), "{place}");
+        world.queue.forget();
+
+        // Somebody calls back in the midst of it: another listing is to come, and this one goes on all the same.
+        assert!(listings::want(&world.ctx.db, batch.id, world.ctx.now()).await.unwrap());
+        list(&batch).run(&world.ctx).await.unwrap();
+        assert_eq!(world.queue.waiting().len(), 501, "the rest, and itself once more");
+        let row = world.batch(batch.id).await;
+        assert_eq!((row.listed_to, row.next_poll_at), (None, Some(world.ctx.now())));
+        world.queue.forget();
+
+        list(&batch).run(&world.ctx).await.unwrap();
+        assert_eq!(world.queue.waiting().len(), 10_001, "from the start");
+    }
+
+    async fn a_listing_whose_job_was_lost_is_taken_up_again(world: World) {
+        let batch = world.prefix_batch(1_000_000).await;
+        land_many(&world, &batch, 10_001);
+        list(&batch).run(&world.ctx).await.unwrap();
+        world.queue.forget();
+
+        world.clock.advance(Duration::from_secs(61));
+        PollArrivals {}.run(&world.ctx).await.unwrap();
+        assert_eq!(world.queue.waiting(), ["list_batch"]);
+        list(&batch).run(&world.ctx).await.unwrap();
+
+        assert_eq!(world.batch(batch.id).await.listed_to, None);
+    }
+
+    async fn a_listing_is_due_every_ten_minutes_and_when_the_policy_has_ended(world: World) {
+        let batch = world.prefix_batch(10).await;
+
+        let mut listed = Vec::new();
+        for second in 1..=2000 {
+            world.clock.advance(Duration::from_secs(1));
+            if !listings::due(&world.ctx.db, world.ctx.now(), 10).await.unwrap().is_empty() {
+                listed.push(second);
+                list(&batch).run(&world.ctx).await.unwrap();
+            }
+        }
+
+        assert_eq!(listed, [60, 660, 901]);
+    }
+
+    async fn what_was_put_onto_a_finished_key_is_removed(world: World) {
+        let batch = world.prefix_batch(10).await;
+        let key = world.land_in(&batch, "a", b"first");
+        world.notice_of(&key).await;
+        world.drain().await;
+        world.land_in(&batch, "a", b"replayed");
+
+        world.ctx.push(&list(&batch)).await.unwrap();
+        world.drain().await;
+
+        assert!(world.staged_keys().is_empty());
+        assert_eq!(world.entries_of(b"replayed").await, 0);
+    }
+}

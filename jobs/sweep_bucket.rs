@@ -165,11 +165,34 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ledger::listings;
+    use crate::model::Batch;
     use crate::testkit::World;
 
     crate::on_every_engine! {
         only_old_objects_that_no_open_upload_needs_are_removed,
         objects_of_orgs_that_another_ledger_knows_are_left,
+        of_a_batchs_objects_those_are_let_in_that_it_still_takes,
+    }
+
+    async fn of_a_batchs_objects_those_are_let_in_that_it_still_takes(world: World) {
+        let (open, closed) = (world.prefix_batch(10).await, world.prefix_batch(10).await);
+        let unknown = Batch { id: Uuid::now_v7(), ..open.clone() };
+        let done = world.land_in(&open, "done", b"done");
+        world.notice_of(&done).await;
+        world.drain().await;
+        assert!(listings::close(&world.ctx.db, &closed, world.ctx.now()).await.unwrap());
+        for (batch, path) in [(&open, "done"), (&open, "silent"), (&closed, "late"), (&unknown, "stray")] {
+            world.land_in(batch, path, b"left behind");
+        }
+
+        world.clock.advance(Duration::from_secs(25 * 3600));
+        SweepBucket {}.run(&world.ctx).await.unwrap();
+
+        assert_eq!(world.staged_keys(), [format!("{}silent", keys::batch_prefix(world.org, open.id))]);
+        world.drain().await;
+        assert!(world.staged_keys().is_empty());
+        assert_eq!(world.files_of(&open).await.len(), 2);
     }
 
     async fn only_old_objects_that_no_open_upload_needs_are_removed(world: World) {

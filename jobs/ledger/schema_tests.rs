@@ -7,7 +7,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::postgres::Postgres;
-use super::{Connection, steps, stores};
+use super::{Connection, prefixes, steps, stores};
 use crate::testkit::{World, postgres as server};
 
 static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -72,11 +72,12 @@ mod planned {
         }
     }
 
-    const PLANNED: [(&str, &str); 8] = [
+    const PLANNED: [(&str, &str); 9] = [
         (steps::ISSUE, "uploads_pkey"),
         (steps::ARRIVE, "uploads_pkey"),
         (steps::VERIFY, "uploads_pkey"),
         (steps::FIND, "uploads_pkey"),
+        (prefixes::STANDING, "uploads_object_key_key"),
         (stores::DONE, "uploads_pkey"),
         (stores::DEDUPLICATED, "uploads_pkey"),
         (stores::PUT_BACK, "uploads_pkey"),

@@ -5,4 +5,5 @@ mod errors;
 mod files;
 mod notices;
 mod operations;
+mod prefix;
 mod uploads;

@@ -35,5 +35,6 @@ mod engines;
 mod fleet;
 mod ingest;
 mod isolation;
+mod prefix;
 mod server;
 mod uploads;
