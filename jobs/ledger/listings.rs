@@ -1,7 +1,7 @@
 //! When the objects of prefix batches are listed, how far a listing has come, and when a batch is closed behind its last one.
 //!
 //! A listing goes on from run to run, and never begins anew before it has come to its end: what was put behind it in the
-//! meantime is for the next one. Who wants one sets `next_poll_at`; one that is under way moves it to [`LEASE`] behind its
+//! meantime is for the next one. Who wants one sets `next_poll_at`; one that is under way moves it to a minute behind its
 //! beginning, so that it is taken up again should its job be lost, and at its end knows by it whether another is wanted.
 
 use std::time::Duration;
