@@ -10,12 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::close_batches::CloseBatches;
 use crate::expire_uploads::ExpireUploads;
 use crate::issue_batch::IssueBatch;
 use crate::job::{Context, NewJob};
 use crate::ledger::page::Page;
 use crate::ledger::{batches, members};
 use crate::model::policy::{PolicyTerms, PostPolicy};
+use crate::model::upload::Reason;
 use crate::model::{Batch, Digest, Line, Status, Upload};
 use crate::outside::{
     Body, Bucket, BucketAddress, BucketError, Chunks, Listing, ObjectHead, Queue, QueueError, Stored,
@@ -214,9 +216,47 @@ async fn batch_survives(world: World, crash_at: usize, after: bool, forgetful: b
     fate.dead.load(Ordering::SeqCst)
 }
 
+/// Three files under a prefix that takes two, one of them with a path that climbs, in a new world with a crash at the given step.
+async fn prefix_survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
+    let batch = world.prefix_batch(2).await;
+    for path in ["one", "two/too", "../three"] {
+        let key = world.land_in(&batch, path, b"the same bytes");
+        world.notice_of(&key).await;
+    }
+    let (doomed, fate) = doomed(&world, crash_at, after);
+    world.queue.drain(&doomed).await;
+
+    if forgetful {
+        world.queue.forget();
+    }
+    for wait in [700; 6].into_iter().chain([3_000, 100_000]) {
+        world.clock.advance(Duration::from_secs(wait));
+        let pushed = [
+            world.ctx.push(&PollArrivals {}).await,
+            world.ctx.push(&ResumeStalled {}).await,
+            world.ctx.push(&CloseBatches {}).await,
+            world.ctx.push(&SweepBucket {}).await,
+        ];
+        pushed.into_iter().collect::<Result<Vec<_>, _>>().expect("the new process lives");
+        world.drain().await;
+    }
+
+    let case = format!("crash at step {crash_at}, after: {after}, queue lost: {forgetful}");
+    let files = world.files_of(&batch).await;
+    let ended: Vec<_> = files.iter().map(|(path, status, reason)| (path.as_str(), *status, *reason)).collect();
+    let climbed = ("../three", Status::Rejected, Some(Reason::UnsafePath));
+    assert_eq!(ended, [climbed, ("one", Status::Done, None), ("two/too", Status::Done, None)], "{case}");
+    assert_eq!((world.entries_of(b"the same bytes").await, world.staged_keys().len()), (2, 0), "{case}");
+    assert_eq!(world.batch(batch.id).await.admitted, 2, "{case}");
+    assert!(world.batch(batch.id).await.closed_at.is_some(), "{case}");
+    assert!(world.queue.dead().is_empty(), "{case}");
+    fate.dead.load(Ordering::SeqCst)
+}
+
 crate::on_every_engine! {
     a_crash_between_any_two_steps_does_no_harm,
     a_crash_between_any_two_steps_of_a_batch_does_no_harm,
+    a_crash_among_the_files_of_a_batch_does_no_harm,
 }
 
 async fn a_crash_between_any_two_steps_of_a_batch_does_no_harm(world: World) {
@@ -227,6 +267,16 @@ async fn a_crash_between_any_two_steps_of_a_batch_does_no_harm(world: World) {
         }
         // A signature for each line, a look at the known blob, and the job put on again for the second chunk.
         assert!(step >= 6, "only {step} steps were crashed at");
+    }
+}
+
+async fn a_crash_among_the_files_of_a_batch_does_no_harm(world: World) {
+    for (after, forgetful) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        while prefix_survives(world.another().await, step, after, forgetful).await {
+            step += 1;
+        }
+        assert!(step >= 12, "only {step} steps were crashed at");
     }
 }
 

@@ -1,4 +1,5 @@
-//! requested, issued → expired: for uploads whose policy ended a while ago and for which nothing came.
+//! requested, issued → expired: for uploads whose policy ended a while ago and for which nothing came; → rejected for those
+//! that a manifest has promised.
 //!
 //! Before: the policy's end and a grace have passed, since a slow upload that began in time may land later. A HEAD has the last
 //! word: an object whose every notice was lost arrives instead. A look that fails leaves its row as it is and keeps nobody
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{manifests, uploads};
 use crate::model::Upload;
 use crate::model::upload::ArrivedVia;
 use crate::record_arrival::RecordArrival;
@@ -73,22 +74,35 @@ async fn expire_page(ctx: &Context, due: &[Upload]) -> Result<Option<JobError>, 
 /// Expires one upload; its arrival, when the object is there after all.
 async fn expire(ctx: &Context, upload: &Upload) -> Result<Option<NewJob>, JobError> {
     if ctx.bucket.head(&upload.object_key).await?.is_none() {
-        uploads::expire(&ctx.db, upload, ctx.now()).await?;
+        if is_promised(ctx, upload).await? {
+            manifests::miss(&ctx.db, upload, ctx.now()).await?;
+        } else {
+            uploads::expire(&ctx.db, upload, ctx.now()).await?;
+        }
         return Ok(None);
     }
     let arrival = RecordArrival { upload: upload.id, via: ArrivedVia::Poll };
     Ok(Some(NewJob::of(&arrival, Lane::Bulk, ctx.now())))
 }
 
+/// Whether a manifest names the file, so that it is missing and not merely late.
+async fn is_promised(ctx: &Context, upload: &Upload) -> Result<bool, JobError> {
+    let Some(batch) = upload.batch_id else { return Ok(false) };
+    Ok(manifests::expected(&ctx.db, batch, &upload.filename).await?.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Status;
+    use crate::ledger::batches;
+    use crate::model::upload::Reason;
+    use crate::model::{Batch, Status};
     use crate::testkit::World;
 
     crate::on_every_engine! {
         an_upload_expires_after_its_policy_and_the_grace,
         bytes_that_nobody_told_of_arrive_instead_of_expiring,
+        what_a_manifest_names_is_missing_where_another_expires,
         a_renewed_policy_is_not_expired_by_its_former_end,
         more_arrivals_than_a_page_neither_spin_nor_hide_what_is_behind_them,
         a_look_that_fails_holds_up_no_other_and_is_told_last,
@@ -115,6 +129,23 @@ mod tests {
         world.drain().await;
 
         assert_eq!(world.upload(upload.id).await.status, Status::Done);
+    }
+
+    async fn what_a_manifest_names_is_missing_where_another_expires(world: World) {
+        let batch = Batch::each((world.org, Uuid::nil()), None, 2, world.ctx.now());
+        batches::insert(&world.ctx.db, batch.clone(), Vec::new(), None).await.unwrap();
+        for filename in ["named", "unnamed"] {
+            let row = Upload { filename: filename.to_owned(), batch_id: Some(batch.id), ..world.requested() };
+            world.issue(row).await;
+        }
+        world.pin(&batch, &[("named", b"bytes")]).await;
+
+        world.clock.advance(Duration::from_secs(5000));
+        ExpireUploads {}.run(&world.ctx).await.unwrap();
+
+        let files = world.files_of(&batch).await;
+        assert_eq!(files[0], ("named".to_owned(), Status::Rejected, Some(Reason::ObjectMissing)));
+        assert_eq!(files[1], ("unnamed".to_owned(), Status::Expired, None));
     }
 
     async fn a_renewed_policy_is_not_expired_by_its_former_end(world: World) {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     async fn uploads_of(world: &World, batch: &Batch) -> Vec<Upload> {
-        let all = Page { status: None, after: None, limit: 10_000, offset: 0 };
+        let all = Page { ascending: true, after: None, limit: 10_000, offset: 0 };
         members::list(&world.ctx.db, batch.id, None, all).await.unwrap()
     }
 

@@ -19,6 +19,9 @@
 //! brings the org's report up to date. Of a deleted file the entry goes at once; bytes that no entry refers to any more are
 //! removed by [`collect_blobs`] after a grace.
 //!
+//! Under the prefix of a batch, clients put files that nobody has announced. There [`admit_object`] makes an upload of each
+//! object that it is told of; [`list_batch`] finds those whose notice was lost, and [`close_batches`] has the last look.
+//!
 //! # Layout
 //!
 //! - [`job`]: what a job is, and [`job::perform`], the one wrapper that runs it; [`roster`]: every job there is.
@@ -33,12 +36,15 @@ pub mod model;
 pub mod outside;
 pub mod roster;
 
+pub mod admit_object;
+pub mod close_batches;
 pub mod collect_blobs;
 pub mod expire_uploads;
 pub mod fold_reports;
 pub mod forget_keys;
 pub mod issue_batch;
 pub mod issue_policy;
+pub mod list_batch;
 pub mod noop;
 pub mod poll_arrivals;
 pub mod rebuild_reports;

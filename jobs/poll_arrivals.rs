@@ -1,5 +1,5 @@
 //! Looks into the bucket for uploads whose notice is late: the third way to learn of an arrival, when notice and callback
-//! were both lost.
+//! were both lost. Open prefix batches, whose keys nobody knows before, are listed.
 //!
 //! Before: nothing. Each issued upload is looked for a minute after its policy was handed out, after ten, and when the policy
 //! has ended. A second run finds `next_poll_at` moved, but for rows whose look failed: those are looked for again. It ends
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{listings, uploads};
+use crate::list_batch::ListBatch;
 use crate::model::Upload;
 use crate::model::upload::ArrivedVia;
 use crate::outside::BucketError;
@@ -35,9 +36,10 @@ impl Job for PollArrivals {
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
         let now = ctx.now();
+        let lists = list_batches(ctx).await?;
         let due = uploads::due_for_poll(&ctx.db, now, AT_ONCE).await?;
         if due.is_empty() {
-            return Ok(End::Moot);
+            return Ok(lists);
         }
         let Seen { found, answered, failed } = look_for(ctx, due).await;
         if !found.is_empty() {
@@ -47,6 +49,18 @@ impl Job for PollArrivals {
         uploads::polled(&ctx.db, answered, now).await?;
         failed.map_or(Ok(End::Done), |error| Err(error.into()))
     }
+}
+
+/// Has the open prefix batches listed whose turn it is, each by a job of its own.
+async fn list_batches(ctx: &Context) -> Result<End, JobError> {
+    let due = listings::due(&ctx.db, ctx.now(), AT_ONCE).await?;
+    if due.is_empty() {
+        return Ok(End::Moot);
+    }
+    let via = ArrivedVia::Poll;
+    let list = |batch| NewJob::of(&ListBatch { batch, via }, Lane::Bulk, ctx.now());
+    ctx.queue.push(due.into_iter().map(list).collect()).await?;
+    Ok(End::Done)
 }
 
 /// What came of many looks.

@@ -39,22 +39,27 @@ impl Job for RecordArrival {
             count(self.via, "unknown_key");
             return Ok(End::Moot);
         };
-        match upload.status {
-            Status::Requested | Status::Issued | Status::Expired => arrive(ctx, &upload, self.via).await,
-            Status::Arrived => {
-                count(self.via, "duplicate");
-                ctx.push_next(&upload, &VerifyUpload { upload: upload.id }).await?;
-                Ok(End::Moot)
-            }
-            Status::Verified => {
-                count(self.via, "duplicate");
-                Ok(End::Moot)
-            }
-            Status::Done | Status::Rejected | Status::Cancelled => {
-                count(self.via, "stale");
-                ctx.bucket.delete(&[upload.object_key]).await?;
-                Ok(End::Moot)
-            }
+        record(ctx, upload, self.via).await
+    }
+}
+
+/// What an arrival means for an upload that stands, however its row came to be.
+pub(crate) async fn record(ctx: &Context, upload: Upload, via: ArrivedVia) -> Result<End, JobError> {
+    match upload.status {
+        Status::Requested | Status::Issued | Status::Expired => arrive(ctx, &upload, via).await,
+        Status::Arrived => {
+            count(via, "duplicate");
+            ctx.push_next(&upload, &VerifyUpload { upload: upload.id }).await?;
+            Ok(End::Moot)
+        }
+        Status::Verified => {
+            count(via, "duplicate");
+            Ok(End::Moot)
+        }
+        Status::Done | Status::Rejected | Status::Cancelled => {
+            count(via, "stale");
+            ctx.bucket.delete(&[upload.object_key]).await?;
+            Ok(End::Moot)
         }
     }
 }
@@ -68,9 +73,7 @@ async fn arrive(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, 
     if !uploads::arrive(&ctx.db, upload.id, &head, via, (now, now + ctx.limits.resume_after)).await? {
         return stays(ctx, upload, via).await;
     }
-    count(via, "applied");
-    let lag: Duration = now.since(head.modified_at);
-    metrics::histogram!("longshore_completion_lag_seconds", "source" => via.as_str()).record(lag.as_secs_f64());
+    applied(via, now.since(head.modified_at));
     ctx.push_next(upload, &VerifyUpload { upload: upload.id }).await?;
     Ok(End::Done)
 }
@@ -87,7 +90,13 @@ async fn stays(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, J
     Ok(End::Moot)
 }
 
-fn count(via: ArrivedVia, disposition: &'static str) {
+/// An arrival was noted, so long after the object was there.
+pub(crate) fn applied(via: ArrivedVia, lag: Duration) {
+    count(via, "applied");
+    metrics::histogram!("longshore_completion_lag_seconds", "source" => via.as_str()).record(lag.as_secs_f64());
+}
+
+pub(crate) fn count(via: ArrivedVia, disposition: &'static str) {
     metrics::counter!("longshore_notices_total", "source" => via.as_str(), "disposition" => disposition).increment(1);
 }
 

@@ -1,5 +1,7 @@
 //! The roster: every job there is. What is not on it can neither be enqueued nor run.
 
+use crate::admit_object::AdmitObject;
+use crate::close_batches::CloseBatches;
 use crate::collect_blobs::CollectBlobs;
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
@@ -7,6 +9,7 @@ use crate::forget_keys::ForgetKeys;
 use crate::issue_batch::IssueBatch;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
+use crate::list_batch::ListBatch;
 use crate::noop::Noop;
 use crate::poll_arrivals::PollArrivals;
 use crate::rebuild_reports::RebuildReports;
@@ -20,11 +23,14 @@ static ROSTER: &[Entry] = &[
     Entry::of::<IssuePolicy>(),
     Entry::of::<IssueBatch>(),
     Entry::of::<RecordArrival>(),
+    Entry::of::<AdmitObject>(),
     Entry::of::<VerifyUpload>(),
     Entry::of::<StoreFile>(),
     Entry::of::<ExpireUploads>(),
     Entry::of::<ResumeStalled>(),
     Entry::of::<PollArrivals>(),
+    Entry::of::<ListBatch>(),
+    Entry::of::<CloseBatches>(),
     Entry::of::<SweepBucket>(),
     Entry::of::<CollectBlobs>(),
     Entry::of::<ForgetKeys>(),

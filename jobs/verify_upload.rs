@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{manifests, uploads};
 use crate::model::upload::{MAX_CHANGES, Reason};
 use crate::model::{Digest, Status, Upload};
 use crate::outside::{Body, BucketError, ObjectHead};
@@ -86,10 +86,19 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
     let now = ctx.now();
     let times = (now, now + ctx.limits.resume_after);
     if !uploads::verify(&ctx.db, upload.id, version.etag.clone(), digest, times).await? {
-        return Ok(End::Moot);
+        return differs(ctx, upload, digest).await;
     }
     ctx.push_next(upload, &StoreFile { upload: upload.id }).await?;
     Ok(End::Done)
+}
+
+/// The row was not moved: the manifest of its batch pins other bytes, or somebody was faster.
+async fn differs(ctx: &Context, upload: &Upload, digest: Digest) -> Result<End, JobError> {
+    let Some(batch) = upload.batch_id else { return Ok(End::Moot) };
+    match manifests::expected(&ctx.db, batch, &upload.filename).await? {
+        Some(pinned) if pinned != digest => reject(ctx, upload, Reason::DigestMismatch).await,
+        _ => Ok(End::Moot),
+    }
 }
 
 fn wrong_size(ctx: &Context, upload: &Upload, found: i64) -> Option<Reason> {
@@ -250,6 +259,8 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::ledger::manifests::Held;
+    use crate::model::Batch;
     use crate::testkit::World;
 
     crate::on_every_engine! {
@@ -260,6 +271,53 @@ mod tests {
         an_object_that_vanishes_before_it_is_read_is_missing,
         bytes_that_change_before_they_are_read_are_read_anew,
         bytes_that_keep_changing_are_rejected,
+        other_bytes_than_a_manifest_pins_are_rejected,
+        a_manifest_cannot_pin_other_bytes_than_are_stored,
+        a_later_manifest_takes_the_place_of_the_former,
+    }
+
+    /// A batch's file of these bytes, all the way through.
+    async fn sent(world: &World, batch: &Batch, path: &str, bytes: &[u8]) -> (Status, Option<Reason>) {
+        let key = world.land_in(batch, path, bytes);
+        world.notice_of(&key).await;
+        world.drain().await;
+        let files = world.files_of(batch).await;
+        files.iter().find(|file| file.0 == path).map(|file| (file.1, file.2)).unwrap()
+    }
+
+    async fn other_bytes_than_a_manifest_pins_are_rejected(world: World) {
+        let batch = world.prefix_batch(10).await;
+        assert_eq!(world.pin(&batch, &[("a", b"a"), ("b", b"b")]).await, Held::Yes);
+
+        assert_eq!(sent(&world, &batch, "a", b"a").await, (Status::Done, None));
+        assert_eq!(sent(&world, &batch, "b", b"x").await, (Status::Rejected, Some(Reason::DigestMismatch)));
+        assert_eq!(sent(&world, &batch, "c", b"x").await, (Status::Done, None));
+        assert!(world.staged_keys().is_empty());
+    }
+
+    async fn a_manifest_cannot_pin_other_bytes_than_are_stored(world: World) {
+        let batch = world.prefix_batch(10).await;
+        assert_eq!(world.pin(&batch, &[("b", b"former")]).await, Held::Yes);
+        sent(&world, &batch, "a", b"a").await;
+
+        assert_eq!(world.pin(&batch, &[("a", b"x"), ("b", b"x")]).await, Held::Stored("a".to_owned()));
+
+        let expected = manifests::expected(&world.ctx.db, batch.id, "b").await.unwrap();
+        assert_eq!(expected, Some(Digest::of(b"former")));
+        assert_eq!(world.batch(batch.id).await.manifest_lines, Some(1));
+    }
+
+    async fn a_later_manifest_takes_the_place_of_the_former(world: World) {
+        let batch = world.prefix_batch(10).await;
+        world.pin(&batch, &[("a", b"former"), ("b", b"b")]).await;
+        world.pin(&batch, &[("a", b"later")]).await;
+        manifests::remove(&world.ctx.db, batch.id, None).await.unwrap();
+
+        assert_eq!(manifests::expected(&world.ctx.db, batch.id, "b").await.unwrap(), None);
+        assert_eq!(sent(&world, &batch, "a", b"later").await, (Status::Done, None));
+        let left = "select count(*) from manifest_lines";
+        let left: i64 = sql!(world.ctx.db.reader(), c => sqlx::query_scalar(left).fetch_one(c).await).unwrap();
+        assert_eq!(left, 1);
     }
 
     async fn other_bytes_than_declared_are_rejected_and_removed(world: World) {

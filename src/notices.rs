@@ -13,6 +13,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use longshore_jobs::admit_object::AdmitObject;
 use longshore_jobs::job::{Context, Lane, NewJob, with_causes};
 use longshore_jobs::model::keys;
 use longshore_jobs::model::notice::{self, Event, Malformed};
@@ -210,12 +211,21 @@ fn arrival(ctx: &Context, event: Event) -> Option<NewJob> {
     if !ours {
         warn_of_stranger(&created.bucket, &bucket);
     }
-    let Some(upload) = keys::upload_of(&created.key).filter(|_| ours) else {
+    let job = if ours { job_for(ctx, created.key) } else { None };
+    if job.is_none() {
         count("unknown_key");
-        return None;
-    };
-    let arrival = RecordArrival { upload, via: ArrivedVia::Notice };
-    Some(NewJob::of(&arrival, Lane::Interactive, ctx.now()))
+    }
+    job
+}
+
+/// A person waits for an upload; the files of a batch are very many.
+fn job_for(ctx: &Context, key: String) -> Option<NewJob> {
+    let via = ArrivedVia::Notice;
+    match keys::upload_of(&key) {
+        Some(upload) => Some(NewJob::of(&RecordArrival { upload, via }, Lane::Interactive, ctx.now())),
+        None if keys::batch_of(&key).is_some() => Some(AdmitObject::told(ctx, key, via)),
+        None => None,
+    }
 }
 
 /// Told once in a process: either the queue is told of more than our bucket, or it is somebody else's queue that we empty.
@@ -226,7 +236,7 @@ fn warn_of_stranger(theirs: &str, ours: &str) {
     });
 }
 
-/// What came of a notice that names one of our uploads, `record_arrival` counts.
+/// What came of a notice that names one of our uploads, `record_arrival` counts, and `admit_object` of one in a batch.
 fn count(disposition: &'static str) {
     metrics::counter!("longshore_notices_total", "source" => ArrivedVia::Notice.as_str(), "disposition" => disposition)
         .increment(1);

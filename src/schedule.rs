@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use croner::Cron;
+use longshore_jobs::close_batches::CloseBatches;
 use longshore_jobs::collect_blobs::CollectBlobs;
 use longshore_jobs::expire_uploads::ExpireUploads;
 use longshore_jobs::fold_reports::FoldReports;
@@ -64,6 +65,7 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
     (CollectBlobs::KIND, |now| NewJob::of(&CollectBlobs {}, Lane::Interactive, now)),
     (ForgetKeys::KIND, |now| NewJob::of(&ForgetKeys {}, Lane::Bulk, now)),
+    (CloseBatches::KIND, |now| NewJob::of(&CloseBatches {}, Lane::Interactive, now)),
     (SweepBucket::KIND, |now| NewJob::of(&SweepBucket {}, Lane::Interactive, now)),
     (FoldReports::KIND, |now| NewJob::of(&FoldReports { org: None }, Lane::Interactive, now)),
     (RebuildReports::KIND, |now| NewJob::of(&RebuildReports { org: None }, Lane::Bulk, now)),

@@ -7,7 +7,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::postgres::Postgres;
-use super::{Connection, steps, stores};
+use super::{Connection, prefixes, steps, stores};
 use crate::testkit::{World, postgres as server};
 
 static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -72,11 +72,12 @@ mod planned {
         }
     }
 
-    const PLANNED: [(&str, &str); 8] = [
+    const PLANNED: [(&str, &str); 9] = [
         (steps::ISSUE, "uploads_pkey"),
         (steps::ARRIVE, "uploads_pkey"),
         (steps::VERIFY, "uploads_pkey"),
         (steps::FIND, "uploads_pkey"),
+        (prefixes::STANDING, "uploads_object_key_key"),
         (stores::DONE, "uploads_pkey"),
         (stores::DEDUPLICATED, "uploads_pkey"),
         (stores::PUT_BACK, "uploads_pkey"),
@@ -144,10 +145,10 @@ const COLUMNS: &str = "
     batch_counts.batch_id batch_counts.bytes batch_counts.shard batch_counts.status batch_counts.uploads
     batch_known.batch_id batch_known.upload_id
     batch_lines.batch_id batch_lines.lines batch_lines.position
-    batches.admitted batches.closed_at batches.created_at batches.id batches.known batches.lines batches.manifest
-    batches.manifest_lines batches.max_file_size batches.max_files batches.mode batches.org_id batches.policy
-    batches.policy_expires_at batches.resume_at batches.resumes batches.target_kind batches.target_number
-    batches.updated_at batches.user_id
+    batches.admitted batches.closed_at batches.created_at batches.id batches.known batches.lines batches.listed_since
+    batches.listed_to batches.manifest batches.manifest_lines batches.max_file_size batches.max_files batches.mode
+    batches.next_poll_at batches.org_id batches.policy batches.policy_expires_at batches.resume_at batches.resumes
+    batches.target_kind batches.target_number batches.updated_at batches.user_id
     blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state
     blobs.unreferenced_at
     dead_letters.attempts dead_letters.crashes dead_letters.died_at dead_letters.error dead_letters.id
@@ -196,7 +197,7 @@ async fn the_indexes_are_the_same_on_both_engines(world: World) {
 /// Every index that is not of a constraint; `!` is unique.
 const INDEXES: &str = "
     api_keys.api_keys_by_org
-    batches.batches_by_org batches.batches_to_close batches.batches_to_resume
+    batches.batches_by_org batches.batches_to_close batches.batches_to_poll batches.batches_to_resume
     blobs.blobs_to_collect
     dead_letters.dead_letters_by_subject
     files.files_by_blob files.files_by_name files.files_by_org files.files_by_target

@@ -18,6 +18,7 @@ use super::births::{Birth, Born, insert_all};
 use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
+use super::prefixes::{Admitted, Object, admit_all};
 use super::stores::{Store, store_all};
 use crate::model::{Timestamp, Upload};
 
@@ -74,7 +75,7 @@ pub(super) const ARRIVE: &str = "update uploads
               and later.org_id = uploads.org_id and later.client_ref = uploads.client_ref)))))
     returning uploads.id";
 
-/// arrived → verified, if the version is still the one that was hashed.
+/// arrived → verified, if the version is still the one that was hashed, and no other hash than its batch's manifest pins.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verify {
     pub(super) id: String,
@@ -90,6 +91,11 @@ pub(super) const VERIFY: &str = "update uploads
         resumes = 0
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status || '' = 'arrived' and etag = given.value ->> 'etag'
+      and (batch_id is null or given.value ->> 'sha256' = coalesce((
+        select m.sha256
+        from batches b
+        join manifest_lines m on m.batch_id = b.id and m.generation = b.manifest and m.path = uploads.filename
+        where b.id = uploads.batch_id), given.value ->> 'sha256'))
     returning uploads.id";
 
 pub(super) const FIND: &str = "select * from uploads where id in (select unhex(atom) from json_each($1))";
@@ -103,11 +109,13 @@ pub(crate) struct Gathered {
     pub(super) verify: Gather<Verify, bool>,
     pub(super) store: Gather<Store, Stored>,
     pub(super) insert: Gather<Birth, Born>,
+    pub(super) admit: Gather<Object, Admitted>,
 }
 
 impl Gathered {
     pub(super) fn start(engine: &Engine) -> Self {
         let (finding, storing, inserting) = (engine.clone(), engine.clone(), engine.clone());
+        let admitting = engine.clone();
         Self {
             find: Gather::new(move |ids| find(finding.clone(), ids)),
             issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
@@ -115,6 +123,7 @@ impl Gathered {
             verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
             store: Gather::new(move |stores| store_all(storing.clone(), stores)),
             insert: Gather::new(move |births| insert_all(inserting.clone(), births)),
+            admit: Gather::new(move |objects| admit_all(admitting.clone(), objects)),
         }
     }
 }

@@ -128,7 +128,7 @@ pub async fn arrive(
 }
 
 /// The bytes of this version were hashed and are right: arrived → verified. `false` when the row has moved on or knows
-/// of another version. `times` as in [`arrive`].
+/// of another version, or when the manifest of its batch pins another hash. `times` as in [`arrive`].
 pub async fn verify(
     db: &Db,
     id: Uuid,

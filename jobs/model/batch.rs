@@ -44,7 +44,7 @@ pub struct Batch {
     pub max_files: Option<i64>,
     /// Bytes that one file may have; set exactly in mode `prefix`.
     pub max_file_size: Option<i64>,
-    /// How many objects have become uploads; mode `prefix`.
+    /// How many objects were let in, against `max_files`; mode `prefix`.
     pub admitted: i64,
     /// The policy that was signed last, as JSON text; mode `prefix`.
     pub policy: Option<String>,
@@ -58,6 +58,10 @@ pub struct Batch {
     pub resume_at: Option<Timestamp>,
     /// How often its job was put on again since it last got on.
     pub resumes: i64,
+    /// When its objects are listed next, for those whose notice was lost; mode `prefix`, while it is open.
+    pub next_poll_at: Option<Timestamp>,
+    /// How far the listing that is under way has come; `None` when none is.
+    pub listed_to: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When the row last changed; moves of its uploads do not count.
@@ -105,6 +109,8 @@ impl Batch {
             manifest_lines: None,
             resume_at: None,
             resumes: 0,
+            next_poll_at: None,
+            listed_to: None,
             created_at: now,
             updated_at: now,
             closed_at: None,

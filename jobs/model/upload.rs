@@ -5,7 +5,8 @@
 //!    │          │         │          └──────────→ rejected(reason)   also from arrived
 //!    └──────────┴───→ expired                    requested, issued, arrived → cancelled
 //! also legal: requested → arrived (the notice was faster), verified → arrived (the bytes changed under us),
-//!             expired → arrived (late bytes), expired → issued (a renewed policy)
+//!             expired → arrived (late bytes), expired → issued (a renewed policy),
+//!             requested, issued → rejected (a manifest promised it and nothing came)
 //! born further on: issued or done from the lines of a batch, arrived or rejected from an object under a batch's prefix
 //! ```
 
@@ -51,8 +52,8 @@ impl Status {
         use Status::{Arrived, Cancelled, Done, Expired, Issued, Rejected, Requested, Verified};
         matches!(
             (self, next),
-            (Requested, Issued | Arrived | Expired | Cancelled)
-                | (Issued, Arrived | Expired | Cancelled)
+            (Requested, Issued | Arrived | Expired | Cancelled | Rejected)
+                | (Issued, Arrived | Expired | Cancelled | Rejected)
                 | (Arrived, Verified | Rejected | Cancelled)
                 | (Verified, Done | Rejected | Arrived)
                 | (Expired, Arrived | Issued)
@@ -241,9 +242,11 @@ mod tests {
             "requested→arrived",
             "requested→expired",
             "requested→cancelled",
+            "requested→rejected",
             "issued→arrived",
             "issued→expired",
             "issued→cancelled",
+            "issued→rejected",
             "arrived→verified",
             "arrived→rejected",
             "arrived→cancelled",

@@ -163,6 +163,7 @@ impl Bucket for MemoryBucket {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
+        self.reach("list", prefix)?;
         let objects = self.objects();
         let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
         let found = objects.range::<str, _>((behind, Bound::Unbounded)).map(|(_, object)| &object.head);

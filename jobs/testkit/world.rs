@@ -6,11 +6,15 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{HandClock, MemoryBucket, MemoryQueue, postgres};
+use crate::admit_object::AdmitObject;
 use crate::issue_policy::IssuePolicy;
 use crate::job::{Context, Limits, Verdict};
-use crate::ledger::{Db, files, orgs, reports, uploads};
+use crate::ledger::manifests::{self, Held};
+use crate::ledger::{Db, batches, files, orgs, reports, uploads};
+use crate::model::manifest::Line;
 use crate::model::report::Delta;
-use crate::model::{Digest, Timestamp, Upload, keys};
+use crate::model::upload::{ArrivedVia, Reason};
+use crate::model::{Batch, Digest, Status, Timestamp, Upload, keys};
 use crate::outside::{Bucket, Queue};
 
 /// How many a world needs at most at once.
@@ -134,8 +138,60 @@ impl World {
 
     /// The bucket's notice for the upload, handed to the queue.
     pub async fn notice(&self, upload: &Upload) {
-        let via = crate::model::upload::ArrivedVia::Notice;
+        let via = ArrivedVia::Notice;
         self.ctx.push(&crate::record_arrival::RecordArrival { upload: upload.id, via }).await.expect("a queue");
+    }
+
+    /// An open batch of so many files of a thousand bytes, whose policy has been signed.
+    pub async fn prefix_batch(&self, max_files: i64) -> Batch {
+        let now = self.ctx.now();
+        let batch = Batch {
+            policy_expires_at: Some(now + self.ctx.limits.policy_life),
+            next_poll_at: Some(now + self.ctx.limits.first_poll),
+            ..Batch::prefix((self.org, Uuid::nil()), None, (max_files, 1_000), now)
+        };
+        batches::insert(&self.ctx.db, batch.clone(), Vec::new(), None).await.expect("a new batch");
+        batch
+    }
+
+    /// Puts an object under the batch's prefix, as a client would, and gives its key.
+    pub fn land_in(&self, batch: &Batch, path: &str, bytes: &[u8]) -> String {
+        let key = format!("{}{path}", keys::batch_prefix(batch.org_id, batch.id));
+        self.bucket.land(&key, bytes);
+        key
+    }
+
+    /// The bucket's notice for an object under a batch's prefix, handed to the queue.
+    pub async fn notice_of(&self, key: &str) {
+        let told = AdmitObject::told(&self.ctx, key.to_owned(), ArrivedVia::Notice);
+        self.ctx.queue.push(vec![told]).await.expect("a queue");
+    }
+
+    /// The batch as it is now.
+    pub async fn batch(&self, id: Uuid) -> Batch {
+        batches::find(&self.ctx.db, id).await.expect("a ledger").expect("the batch is there")
+    }
+
+    /// Name, status and reason of every upload of the batch, by name.
+    pub async fn files_of(&self, batch: &Batch) -> Vec<(String, Status, Option<Reason>)> {
+        let query = "select * from uploads where batch_id = $1 order by filename";
+        let rows: Vec<Upload> =
+            sql!(self.ctx.db.reader(), c => sqlx::query_as(query).bind(batch.id).fetch_all(c).await).expect("a ledger");
+        let mut files: Vec<_> = rows.into_iter().map(|row| (row.filename, row.status, row.reason)).collect();
+        files.sort_by(|one, other| one.0.cmp(&other.0));
+        files
+    }
+
+    /// Lets these lines hold as the batch's manifest.
+    pub async fn pin(&self, batch: &Batch, lines: &[(&str, &[u8])]) -> Held {
+        let generation = manifests::new_generation(self.ctx.now());
+        let line =
+            |(path, bytes): &(&str, &[u8])| Line { number: 1, path: (*path).to_owned(), sha256: Digest::of(bytes) };
+        let lines: Vec<Line> = lines.iter().map(line).collect();
+        let known = manifests::add(&self.ctx.db, (batch.id, generation), &lines).await.expect("a ledger");
+        assert!(known.is_empty(), "{known:?}");
+        let count = i64::try_from(lines.len()).expect("a few lines");
+        manifests::hold(&self.ctx.db, (batch.id, generation), count, self.ctx.now()).await.expect("a ledger")
     }
 
     /// Runs whatever is due.

@@ -20,6 +20,9 @@ create table batches (
     resumes           integer not null default 0,
     created_at        integer not null,
     updated_at        integer not null,
+    next_poll_at      integer,                             -- prefix: when its objects are listed next
+    listed_since      integer,                             -- prefix: when the listing that is under way began
+    listed_to         text,                                -- prefix: how far the listing that is under way has come
     closed_at         integer,                             -- nothing more is taken in
     check ((mode = 'each') = (lines is not null)),
     check ((mode = 'prefix') = (max_files is not null)),
@@ -29,6 +32,7 @@ create table batches (
 
 create index batches_by_org on batches (org_id, id);
 create index batches_to_resume on batches (resume_at) where resume_at is not null;
+create index batches_to_poll on batches (next_poll_at) where next_poll_at is not null;
 create index batches_to_close on batches (policy_expires_at) where mode = 'prefix' and closed_at is null;
 
 -- Lines that are not uploads yet, some hundreds in a row.

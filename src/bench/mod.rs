@@ -10,6 +10,7 @@ mod files;
 mod intake;
 pub(crate) mod light;
 mod pipeline;
+mod prefix;
 mod queue;
 mod verify;
 mod verify_far;
@@ -29,6 +30,7 @@ pub(crate) use figures::Figures;
 pub(crate) use files::files;
 pub(crate) use intake::intake;
 pub(crate) use pipeline::{Uploads, pipeline};
+pub(crate) use prefix::prefix;
 pub(crate) use queue::queue;
 pub(crate) use verify::verify;
 pub(crate) use verify_far::verify_far;
@@ -73,7 +75,16 @@ fn forget_peak_memory() {
 
 /// The most memory that the process has had resident, in bytes; `None` where the system does not tell.
 fn peak_memory() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// The memory that the process has resident now, in bytes; `None` where the system does not tell.
+fn resident_memory() -> Option<u64> {
+    memory("VmRSS:")
+}
+
+fn memory(which: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }

@@ -28,6 +28,8 @@ enum Bench {
     Files(FilesArgs),
     /// Uploads per second against a running service, or one of the bench's own.
     Pipeline(PipelineArgs),
+    /// Very many small files through one policy: files per second, and whether memory stays flat.
+    Prefix(PrefixArgs),
     /// Latency of POST /api/uploads with its policy in the answer.
     Intake(IntakeLoadArgs),
     /// Ten thousand uploads by one call, and single uploads in the midst of it.
@@ -85,6 +87,19 @@ struct PipelineArgs {
     /// How many at once.
     #[arg(long, default_value_t = 512, value_name = "N")]
     concurrency: usize,
+}
+
+#[derive(Debug, Args)]
+struct PrefixArgs {
+    /// How many files.
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    files: u64,
+    /// Bytes of each.
+    #[arg(long, default_value_t = 1_024, value_name = "BYTES")]
+    size: usize,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = connections)]
+    connections: usize,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +168,7 @@ pub(super) async fn run(config: Config, args: BenchArgs) -> Result<(), Failure> 
         Bench::Queue(args) => bench::queue(&config, &args.load()).await,
         Bench::Files(args) => bench::files(&config, args.files, args.size, args.concurrency).await,
         Bench::Pipeline(args) => bench::pipeline(&config, args.api(), args.uploads()).await,
+        Bench::Prefix(args) => bench::prefix(&config, args.uploads()).await,
         Bench::Intake(args) => bench::intake(&config, args.rate, args.seconds).await,
         Bench::Batch(args) => bench::batch(&config, args.lines, args.rate, args.rounds).await,
         Bench::Verify(args) if args.server => {
@@ -185,6 +201,12 @@ impl PipelineArgs {
     }
 }
 
+impl PrefixArgs {
+    fn uploads(&self) -> Uploads {
+        Uploads { count: self.files, size: self.size, concurrency: self.connections }
+    }
+}
+
 impl CloudArgs {
     fn options(&self) -> light::Options {
         light::Options {
@@ -198,6 +220,11 @@ impl CloudArgs {
             },
         }
     }
+}
+
+/// None would post nothing, and wait for it.
+fn connections(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "is not a number from 1 on".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

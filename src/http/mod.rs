@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod operations;
 mod page;
 mod paging;
+mod policy;
 mod rows;
 mod uploads;
 mod waiting;

@@ -87,7 +87,8 @@ impl Shelf {
 impl outside::Bucket for Shelf {
     async fn sign(&self, terms: PolicyTerms) -> Result<PostPolicy, BucketError> {
         self.answers("sign")?;
-        let fields = BTreeMap::from([("key".to_owned(), terms.key), ("policy".to_owned(), "signed".to_owned())]);
+        let fields =
+            BTreeMap::from([("key".to_owned(), terms.place.key()), ("policy".to_owned(), "signed".to_owned())]);
         Ok(PostPolicy { url: self.address().url, fields, expires_at: terms.expires_at })
     }
 
@@ -124,8 +125,12 @@ impl outside::Bucket for Shelf {
         Ok(())
     }
 
-    async fn list(&self, _: &str, _: Option<&str>) -> Result<Listing, BucketError> {
-        Ok(Listing::default())
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {
+        self.answers("list")?;
+        let objects = self.objects.lock().unwrap();
+        let heads = objects.values().map(|(head, _)| head);
+        let behind = |head: &&ObjectHead| head.key.starts_with(prefix) && after.is_none_or(|after| *head.key > *after);
+        Ok(Listing { objects: heads.filter(behind).cloned().collect(), next: None })
     }
 
     async fn presign_get(&self, key: &str, _: &str, life: Duration) -> Result<String, BucketError> {

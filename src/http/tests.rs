@@ -9,4 +9,5 @@ mod idempotency;
 mod lists;
 mod notices;
 mod operations;
+mod prefix;
 mod uploads;

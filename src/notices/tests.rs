@@ -55,6 +55,21 @@ async fn a_notice_becomes_one_job_even_if_it_comes_twice_in_a_batch() {
 }
 
 #[tokio::test]
+async fn a_notice_of_a_batchs_object_lets_it_in() {
+    let world = World::new().await;
+    let batch = world.prefix_batch(10).await;
+    let key = world.land_in(&batch, "a b/ü+%.txt", b"bytes");
+
+    let elsewhere = created(&world, "another", &key);
+    receive_all(&world, vec![created(&world, "memory", &key), created(&world, "memory", &key), elsewhere]).await;
+
+    assert_eq!(world.queue.waiting(), [AdmitObject::KIND]);
+    world.drain().await;
+    let done = longshore_jobs::model::Status::Done;
+    assert_eq!(world.files_of(&batch).await, [("a b/ü+%.txt".to_owned(), done, None)]);
+}
+
+#[tokio::test]
 async fn what_is_no_notice_of_ours_is_dropped_and_counted() {
     for (disposition, body) in [
         ("test_event", r#"{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "memory"}"#.to_owned()),

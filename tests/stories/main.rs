@@ -37,5 +37,6 @@ mod engines;
 mod fleet;
 mod ingest;
 mod isolation;
+mod prefix;
 mod server;
 mod uploads;

@@ -27,10 +27,10 @@ use super::super::errors::ApiError;
 use super::super::openapi::{params, refusals};
 use super::super::uploads::request::other_size;
 use super::super::{Http, idempotency};
-use super::answer;
 use super::body::{BatchWish, Body, Form};
 use super::entry::BatchesAnswer;
 use super::lines::{Bounds, Claim, Lines, refusal};
+use super::{answer, prefix};
 
 /// The most bytes that a body may have.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -73,7 +73,7 @@ pub async fn create(
     let body = tokio::task::spawn_blocking(move || Body::read(form, &text, bounds)).await;
     match body.map_err(|error| ApiError::Internal(error.into()))?? {
         Body::Each(own, lines) => each((&http, &caller), own.or(target), lines, key).await,
-        Body::Prefix(fields) => Err(fields.fault("mode", "is not known here")),
+        Body::Prefix(fields) => prefix::create((&http, &caller), fields, key).await,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use longshore_jobs::ledger::{batches, dead_letters};
 use longshore_jobs::model::batch::{Count, Mode, Progress};
+use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::{Batch, Status, Target, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ use super::super::auth::Caller;
 use super::super::errors::ApiError;
 use super::super::openapi::shapes;
 use super::super::paging::ListPart;
+use super::super::policy::PolicyEntry;
 
 /// Batches.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,6 +87,9 @@ pub struct BatchEntry {
     max_file_size: Option<i64>,
     #[schema(required)]
     manifest: Option<ManifestEntry>,
+    /// For any number of files; mode `prefix`.
+    #[schema(required)]
+    upload: Option<PolicyEntry>,
     /// Its job is dead: a person has to look.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -98,7 +103,7 @@ struct ManifestEntry {
     lines: i64,
 }
 
-/// The batch with its counts as they are now.
+/// The batch with its counts as they are now. A policy is for those alone who may upload.
 pub async fn entry(http: &Http, caller: &Caller, batch: Batch) -> Result<BatchEntry, ApiError> {
     let mut entries = entries(http, caller, vec![batch]).await?;
     entries.pop().ok_or(ApiError::BatchNotFound)
@@ -111,11 +116,14 @@ pub async fn entries(http: &Http, caller: &Caller, rows: Vec<Batch>) -> Result<V
     let open = rows.iter().filter(|batch| batch.closed_at.is_none());
     let moved: Vec<_> = open.map(|batch| (batch.id, batch.updated_at)).collect();
     let stuck = dead_letters::stuck(&http.ctx.db, &moved).await?;
+    let (now, may) = (http.ctx.now(), caller.may(Scope::Upload));
     let describe = |batch: Batch| {
+        let policy = batch.policy.as_deref().filter(|_| may && batch.closed_at.is_none());
+        let upload = PolicyEntry::of(policy, batch.policy_expires_at, now)?;
         let attention = stuck.contains(&batch.id);
-        BatchEntry { attention, ..describe(&batch, &counts.remove(&batch.id).unwrap_or_default()) }
+        Ok(BatchEntry { upload, attention, ..describe(&batch, &counts.remove(&batch.id).unwrap_or_default()) })
     };
-    Ok(rows.into_iter().map(describe).collect())
+    rows.into_iter().map(describe).collect()
 }
 
 fn describe(batch: &Batch, counts: &[Count]) -> BatchEntry {
@@ -148,5 +156,6 @@ fn describe(batch: &Batch, counts: &[Count]) -> BatchEntry {
         max_file_size: batch.max_file_size,
         manifest: batch.manifest_lines.map(|lines| ManifestEntry { lines }),
         attention: false,
+        upload: None,
     }
 }

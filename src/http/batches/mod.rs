@@ -5,7 +5,9 @@ mod cancel;
 mod create;
 mod entry;
 mod lines;
+mod manifest;
 mod members;
+mod prefix;
 mod watch;
 
 use std::sync::Arc;
@@ -37,6 +39,10 @@ pub fn routes() -> OpenApiRouter<Arc<Http>> {
         .routes(routes!(create::create, list).layer(DefaultBodyLimit::max(MOST_BYTES)))
         .routes(routes!(show, cancel::cancel))
         .routes(routes!(members::list))
+        .routes(routes!(prefix::fresh_policy))
+        .routes(routes!(prefix::callback))
+        // It streams, and minds its own length.
+        .routes(routes!(manifest::replace).layer(DefaultBodyLimit::disable()))
 }
 
 /// Those who may see batches.

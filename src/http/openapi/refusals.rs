@@ -40,6 +40,10 @@ refusals! {
     Removal = FileNotFound | Conflict,
     /// A wish for an upload.
     Wish = BadRequest | Conflict | PayloadTooLarge | UnsupportedMediaType | Unprocessable,
+    /// What may not be done with a batch of that mode, or one that is closed.
+    MoveOfBatch = BatchNotFound | Conflict,
+    /// The hashes of a batch's files.
+    Manifest = BadRequest | BatchNotFound | Conflict | PayloadTooLarge | Unprocessable,
     /// One batch.
     OneBatch = BatchNotFound,
     /// What belongs to one batch, asked for with parameters that will not do.

@@ -1,10 +1,9 @@
 //! An upload as clients see it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::model::org::Scope;
-use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::Reason;
 use longshore_jobs::model::{Digest, Status, Target, Timestamp, Upload};
 use serde::Serialize;
@@ -17,6 +16,7 @@ use super::super::auth::Caller;
 use super::super::errors::ApiError;
 use super::super::openapi::shapes;
 use super::super::paging::ListPart;
+use super::super::policy::PolicyEntry;
 
 /// Uploads, in order.
 #[derive(Serialize, ToSchema)]
@@ -88,22 +88,6 @@ pub struct UploadEntry {
     attention: bool,
 }
 
-/// How the client puts the bytes: a multipart form with all `fields`, and behind them the bytes as `file`.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct PolicyEntry {
-    #[schema(example = "POST")]
-    method: &'static str,
-    #[schema(format = "uri")]
-    url: String,
-    fields: BTreeMap<String, String>,
-    headers: BTreeMap<String, String>,
-    /// Seconds from now.
-    expires: u64,
-    #[schema(value_type = shapes::Timestamp)]
-    expires_at: Timestamp,
-}
-
 /// The uploads as this caller may see them: a policy is for those alone who may upload.
 pub async fn entries(http: &Http, caller: &Caller, rows: Vec<Upload>) -> Result<Vec<UploadEntry>, ApiError> {
     let open = rows.iter().filter(|row| !row.status.is_final());
@@ -141,21 +125,8 @@ fn describe(row: Upload, now: Option<Timestamp>, stuck: &HashSet<Uuid>) -> Resul
 
 /// The policy while it is of use.
 fn policy(row: &Upload, now: Timestamp) -> Result<Option<PolicyEntry>, ApiError> {
-    let (Status::Issued, Some(text), Some(expires_at)) = (row.status, &row.policy, row.policy_expires_at) else {
-        return Ok(None);
-    };
-    if expires_at <= now {
-        return Ok(None);
-    }
-    let policy: PostPolicy = serde_json::from_str(text).map_err(unreadable)?;
-    Ok(Some(PolicyEntry {
-        method: "POST",
-        url: policy.url,
-        fields: policy.fields,
-        headers: BTreeMap::new(),
-        expires: u64::try_from(expires_at.since(now).as_millis().div_ceil(1000)).unwrap_or(u64::MAX),
-        expires_at,
-    }))
+    let text = row.policy.as_deref().filter(|_| row.status == Status::Issued);
+    PolicyEntry::of(text, row.policy_expires_at, now)
 }
 
 fn unreadable(error: serde_json::Error) -> ApiError {

@@ -1,0 +1,207 @@
+//! Manifests: what the files of a batch have to hash to. Lines are written under a generation of their own, and count once the
+//! batch's row names that.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::prefixes;
+use super::steps::millis;
+use super::uploads::moved;
+use super::{Db, LedgerError, Tx};
+use crate::model::manifest::Line;
+use crate::model::{Batch, Digest, Status, Timestamp, Upload, keys};
+
+/// How many lines are removed with one statement.
+const AT_ONCE: i64 = 5_000;
+
+/// A generation that no other manifest has: they are written at the same time, perhaps.
+#[must_use]
+pub fn new_generation(now: Timestamp) -> i64 {
+    (millis(now) << 20) | i64::from(rand::random_range(0..1_u32 << 20))
+}
+
+/// Writes lines under a generation. Gives the paths that were there already.
+pub async fn add(db: &Db, (batch, generation): (Uuid, i64), lines: &[Line]) -> Result<HashSet<String>, LedgerError> {
+    let query = "insert into manifest_lines (batch_id, generation, path, sha256)
+        select $1, $2, value ->> 0, value ->> 1
+        from json_each($3)
+        where true
+        on conflict do nothing
+        returning path";
+    let list = json!(lines.iter().map(|line| (&line.path, line.sha256)).collect::<Vec<_>>()).to_string();
+    let written: Vec<String> = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query_scalar(query)
+                    .bind(batch)
+                    .bind(generation)
+                    .bind(list)
+                    .fetch_all(c)
+                    .await)?)
+            })
+        })
+        .await?;
+    let written: HashSet<String> = written.into_iter().collect();
+    Ok(lines.iter().filter(|line| !written.contains(&line.path)).map(|line| line.path.clone()).collect())
+}
+
+/// Why a manifest does not hold although its lines will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It holds.
+    Yes,
+    /// The batch takes nothing in any more.
+    Closed,
+    /// This file is stored already, and has other bytes.
+    Stored(String),
+    /// Another manifest was sent at the same time, and holds.
+    Overtaken,
+}
+
+/// Lets a generation of so many lines hold, in place of the one that did, or changes nothing.
+pub async fn hold(db: &Db, (batch, generation): (Uuid, i64), lines: i64, now: Timestamp) -> Result<Held, LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let Some(batch) = prefixes::lock(&mut tx, batch).await?.filter(|batch| batch.closed_at.is_none()) else {
+                return Ok(Held::Closed);
+            };
+            if count(&mut tx, (batch.id, generation)).await? != lines {
+                return Ok(Held::Overtaken);
+            }
+            if let Some(path) = differing(&mut tx, (batch.id, generation)).await? {
+                return Ok(Held::Stored(path));
+            }
+            name(&mut tx, (batch.id, generation), lines, now).await?;
+            Ok(Held::Yes)
+        })
+    })
+    .await
+}
+
+async fn count(tx: &mut Tx<'_>, (batch, generation): (Uuid, i64)) -> Result<i64, LedgerError> {
+    let query = "select count(*) from manifest_lines where batch_id = $1 and generation = $2";
+    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(batch).bind(generation).fetch_one(c).await)?)
+}
+
+/// A file of the batch whose bytes were found to be others than the generation says.
+async fn differing(tx: &mut Tx<'_>, (batch, generation): (Uuid, i64)) -> Result<Option<String>, LedgerError> {
+    let query = "select u.filename
+        from uploads u
+        join manifest_lines m on m.batch_id = u.batch_id and m.generation = $2 and m.path = u.filename
+        where u.batch_id = $1 and u.status in ('verified', 'done') and coalesce(u.verified_sha256, u.sha256) <> m.sha256
+        limit 1";
+    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(batch).bind(generation).fetch_optional(c).await)?)
+}
+
+async fn name(
+    tx: &mut Tx<'_>,
+    (batch, generation): (Uuid, i64),
+    lines: i64,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let query = "update batches set manifest = $2, manifest_lines = $3, updated_at = $4 where id = $1";
+    sql!(tx.on(), c => sqlx::query(query)
+        .bind(batch)
+        .bind(generation)
+        .bind(lines)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
+/// Removes lines of the batch: those of this generation, or of all that do not hold. Some thousands at a time: nobody is kept
+/// waiting.
+pub async fn remove(db: &Db, batch: Uuid, generation: Option<i64>) -> Result<(), LedgerError> {
+    let query = "delete from manifest_lines
+        where batch_id = $1 and (batch_id, generation, path) in (
+            select batch_id, generation, path
+            from manifest_lines
+            where batch_id = $1
+              and generation <> coalesce((select manifest from batches where id = $1), 0)
+              and generation = coalesce($2, generation)
+            limit $3)";
+    loop {
+        let removed = db.write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(batch)
+                    .bind(generation)
+                    .bind(AT_ONCE)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        });
+        if removed.await? < AT_ONCE.unsigned_abs() {
+            return Ok(());
+        }
+    }
+}
+
+/// What the file has to hash to; `None` when no manifest names it.
+pub async fn expected(db: &Db, batch: Uuid, path: &str) -> Result<Option<Digest>, LedgerError> {
+    let query = "select m.sha256
+        from batches b
+        join manifest_lines m on m.batch_id = b.id and m.generation = b.manifest and m.path = $2
+        where b.id = $1";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).bind(path).fetch_optional(c).await)?)
+}
+
+/// The names of all files that a batch of single uploads has asked for, or found under their refs.
+pub async fn named(db: &Db, batch: Uuid) -> Result<HashSet<String>, LedgerError> {
+    let query = "select filename from uploads where batch_id = $1
+        union
+        select filename from uploads where id in (select upload_id from batch_known where batch_id = $1)";
+    let names: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).fetch_all(c).await)?;
+    Ok(names.into_iter().collect())
+}
+
+/// Lines of a prefix batch's manifest whose keys have no upload, by their paths, behind `after`.
+pub async fn missing(db: &Db, batch: &Batch, after: &str, limit: i64) -> Result<Vec<Line>, LedgerError> {
+    let query = "select m.path, m.sha256
+        from manifest_lines m
+        where m.batch_id = $1 and m.generation = $2 and m.path > $3
+          and not exists (select 1 from uploads where object_key = $4 || m.path)
+        order by m.path
+        limit $5";
+    let prefix = keys::batch_prefix(batch.org_id, batch.id);
+    let lines: Vec<(String, Digest)> = sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(batch.id)
+        .bind(batch.manifest)
+        .bind(after)
+        .bind(&prefix)
+        .bind(limit)
+        .fetch_all(c)
+        .await)?;
+    Ok((1..).zip(lines).map(|(number, (path, sha256))| Line { number, path, sha256 }).collect())
+}
+
+/// requested or issued → rejected: a manifest has promised the bytes, and they have not come. `false` when the row is no longer
+/// as it was seen.
+pub async fn miss(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, LedgerError> {
+    if !matches!(seen.status, Status::Requested | Status::Issued) {
+        return Ok(false);
+    }
+    let (id, from, ends) = (seen.id, seen.status, seen.policy_expires_at);
+    let query = "update uploads
+        set status = 'rejected', reason = 'object_missing', updated_at = $4, next_poll_at = null, resume_at = null,
+            policy = null
+        where id = $1 and status = $2 and policy_expires_at = $3";
+    let done = db.write_one(move |mut tx| {
+        Box::pin(async move {
+            Ok(sql!(tx.on(), c => sqlx::query(query)
+                .bind(id)
+                .bind(from)
+                .bind(ends)
+                .bind(now)
+                .execute(c)
+                .await?
+                .rows_affected()))
+        })
+    });
+    Ok(moved(db, id, Status::Rejected, done.await?))
+}

@@ -1,0 +1,290 @@
+//! Objects under a batch's prefix: how they become uploads, many with a few statements, and never more than the batch allows.
+//!
+//! On PostgreSQL the batch's row is locked while its objects are let in: how many there are is counted, and what stands is
+//! looked up, behind the lock. On SQLite there is one writer anyway.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::engine::{Engine, Unit};
+use super::steps::{listed, millis};
+use super::uploads::moved;
+use super::{Db, LedgerError, Tx};
+use crate::model::batch::Mode;
+use crate::model::manifest::Line;
+use crate::model::upload::{ArrivedVia, Reason};
+use crate::model::{Batch, Status, Timestamp, Upload, keys, path};
+use crate::outside::ObjectHead;
+
+const INSERT: &str = "insert into uploads
+    (id, org_id, user_id, status, reason, filename, content_type, target_kind, target_number, object_key, etag,
+     arrived_size, arrived_via, arrived_at, file_id, resume_at, created_at, updated_at, batch_id)
+    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+        value ->> 7, value ->> 8, value ->> 9, value ->> 10, cast(value ->> 11 as bigint), value ->> 12,
+        cast(value ->> 13 as bigint), unhex(value ->> 14), cast(value ->> 15 as bigint), cast(value ->> 16 as bigint),
+        cast(value ->> 17 as bigint), unhex(value ->> 18)
+    from json_each($1)
+    where true
+    on conflict (object_key) do nothing
+    returning id";
+
+pub(super) const STANDING: &str = "select * from uploads where object_key in (select atom from json_each($1))";
+
+/// An object that has landed under the prefix of a batch.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The batch, by the key.
+    pub batch: Uuid,
+    /// What is there.
+    pub head: ObjectHead,
+    /// The media type that its name suggests.
+    pub content_type: Option<String>,
+    /// Who told of it.
+    pub via: ArrivedVia,
+    /// Now.
+    pub now: Timestamp,
+    /// When its upload is to be resumed if it stands.
+    pub resume_at: Timestamp,
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is an upload that has arrived.
+    Arrived(Uuid),
+    /// It is an upload that was rejected as soon as it was seen.
+    Rejected(Uuid, Reason),
+    /// There is an upload for its key already.
+    Stands,
+    /// Its batch takes nothing in any more.
+    Closed,
+    /// There is no such batch.
+    Unknown,
+}
+
+/// Lets an object in, or not. Asked for many at once, they are let in together.
+pub async fn admit(db: &Db, object: Object) -> Result<Admitted, LedgerError> {
+    let admitted = db.gathered().admit.ask(object).await?;
+    match admitted {
+        Admitted::Arrived(id) => drop(moved(db, id, Status::Arrived, 1)),
+        Admitted::Rejected(id, _) => drop(moved(db, id, Status::Rejected, 1)),
+        Admitted::Stands | Admitted::Closed | Admitted::Unknown => {}
+    }
+    Ok(admitted)
+}
+
+/// What became of each, in order.
+pub(super) async fn admit_all(engine: Engine, objects: Vec<Object>) -> Result<Vec<Admitted>, LedgerError> {
+    engine
+        .write(Unit::Statements, move |mut tx| {
+            Box::pin(async move {
+                let mut answers = vec![Admitted::Unknown; objects.len()];
+                // In the order of their ids, so that two processes do not lock two batches in a ring.
+                for (batch, places) in by_batch(&objects) {
+                    admit_into(&mut tx, batch, &objects, (&places, &mut answers)).await?;
+                }
+                Ok(answers)
+            })
+        })
+        .await
+}
+
+fn by_batch(objects: &[Object]) -> BTreeMap<Uuid, Vec<usize>> {
+    let mut places = BTreeMap::<Uuid, Vec<usize>>::new();
+    for (place, object) in objects.iter().enumerate() {
+        places.entry(object.batch).or_default().push(place);
+    }
+    places
+}
+
+async fn admit_into(
+    tx: &mut Tx<'_>,
+    id: Uuid,
+    objects: &[Object],
+    (places, answers): (&[usize], &mut [Admitted]),
+) -> Result<(), LedgerError> {
+    let Some(batch) = lock(tx, id).await?.filter(|batch| batch.mode == Mode::Prefix) else { return Ok(()) };
+    let prefix = keys::batch_prefix(batch.org_id, batch.id);
+    let ours: Vec<usize> =
+        places.iter().copied().filter(|&place| objects[place].head.key.starts_with(&prefix)).collect();
+    let mut taken = standing_keys(tx, ours.iter().map(|&place| objects[place].head.key.as_str()).collect()).await?;
+    let (mut admitted, mut rows) = (batch.admitted, Vec::new());
+    for place in ours {
+        let object = &objects[place];
+        answers[place] = if !taken.insert(object.head.key.clone()) {
+            Admitted::Stands
+        } else if batch.closed_at.is_some() {
+            Admitted::Closed
+        } else {
+            let row = new_row(&batch, object, reason(&batch, object, admitted));
+            admitted += i64::from(row.status == Status::Arrived);
+            let answer = row.reason.map_or(Admitted::Arrived(row.id), |reason| Admitted::Rejected(row.id, reason));
+            rows.push(row);
+            answer
+        };
+    }
+    insert(tx, &rows).await?;
+    note(tx, &batch, admitted).await
+}
+
+/// The batch, which nobody else lets objects into or closes from here on to the end of the transaction.
+pub(super) async fn lock(tx: &mut Tx<'_>, id: Uuid) -> Result<Option<Batch>, LedgerError> {
+    // SQLite has no locks on rows, and needs none.
+    let query = tx.on().text("select * from batches where id = $1", "select * from batches where id = $1 for update");
+    Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
+}
+
+async fn standing_keys(tx: &mut Tx<'_>, keys: Vec<&str>) -> Result<HashSet<String>, LedgerError> {
+    let list = json!(keys).to_string();
+    let rows: Vec<Upload> = sql!(tx.on(), c => sqlx::query_as(STANDING).bind(list).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|row| row.object_key).collect())
+}
+
+/// Why the object is not let in; `None` when it is. What is refused for itself takes nobody's place.
+fn reason(batch: &Batch, object: &Object, admitted: i64) -> Option<Reason> {
+    let relative = keys::batch_of(&object.head.key).map(|(_, path)| path);
+    if relative.is_none_or(|relative| path::fault(relative).is_some()) {
+        return Some(Reason::UnsafePath);
+    }
+    if batch.max_file_size.is_some_and(|most| object.head.size > most) {
+        return Some(Reason::TooLarge);
+    }
+    batch.max_files.is_some_and(|most| admitted >= most).then_some(Reason::TooManyFiles)
+}
+
+fn new_row(batch: &Batch, object: &Object, reason: Option<Reason>) -> Upload {
+    let head = &object.head;
+    let filename = keys::batch_of(&head.key).map_or_else(String::new, |(_, path)| path.to_owned());
+    let status = if reason.is_some() { Status::Rejected } else { Status::Arrived };
+    Upload {
+        status,
+        reason,
+        content_type: object.content_type.clone(),
+        object_key: head.key.clone(),
+        etag: Some(head.etag.clone()),
+        arrived_size: Some(head.size),
+        arrived_via: Some(object.via),
+        arrived_at: Some(object.now),
+        resume_at: reason.is_none().then_some(object.resume_at),
+        ..of_batch(batch, filename, object.now)
+    }
+}
+
+fn of_batch(batch: &Batch, filename: String, now: Timestamp) -> Upload {
+    Upload {
+        target_kind: batch.target_kind,
+        target_number: batch.target_number.clone(),
+        batch_id: Some(batch.id),
+        ..Upload::requested(batch.org_id, batch.user_id, filename, now)
+    }
+}
+
+async fn note(tx: &mut Tx<'_>, batch: &Batch, admitted: i64) -> Result<(), LedgerError> {
+    if admitted > batch.admitted {
+        let query = "update batches set admitted = $2 where id = $1";
+        sql!(tx.on(), c => sqlx::query(query).bind(batch.id).bind(admitted).execute(c).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// Those that were inserted: all whose key had no upload.
+async fn insert(tx: &mut Tx<'_>, rows: &[Upload]) -> Result<Vec<Uuid>, LedgerError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = json!(rows.iter().map(row_listed).collect::<Vec<_>>()).to_string();
+    Ok(sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?)
+}
+
+fn row_listed(row: &Upload) -> Value {
+    json!([
+        listed(row.id),
+        listed(row.org_id),
+        listed(row.user_id),
+        row.status,
+        row.reason,
+        row.filename,
+        row.content_type,
+        row.target_kind,
+        row.target_number,
+        row.object_key,
+        row.etag,
+        row.arrived_size,
+        row.arrived_via,
+        row.arrived_at.map(millis),
+        listed(row.file_id),
+        row.resume_at.map(millis),
+        millis(row.created_at),
+        millis(row.updated_at),
+        row.batch_id.map(listed),
+    ])
+}
+
+/// The uploads of these keys; a key that has none is missing.
+pub async fn standing(db: &Db, keys: &[&str]) -> Result<Vec<Upload>, LedgerError> {
+    let list = json!(keys).to_string();
+    Ok(sql!(db.reader(), c => sqlx::query_as(STANDING).bind(list).fetch_all(c).await)?)
+}
+
+/// Rejects what a manifest has promised and nobody has sent: a row for each of the lines whose key has no upload.
+pub async fn miss(db: &Db, batch: &Batch, lines: Vec<Line>, now: Timestamp) -> Result<(), LedgerError> {
+    let prefix = keys::batch_prefix(batch.org_id, batch.id);
+    let row = |line: Line| Upload {
+        status: Status::Rejected,
+        reason: Some(Reason::ObjectMissing),
+        object_key: format!("{prefix}{}", line.path),
+        ..of_batch(batch, line.path, now)
+    };
+    let (id, rows): (Uuid, Vec<Upload>) = (batch.id, lines.into_iter().map(row).collect());
+    let missed = db.write(move |mut tx| {
+        Box::pin(async move {
+            lock(&mut tx, id).await?;
+            insert(&mut tx, &rows).await
+        })
+    });
+    for id in missed.await? {
+        moved(db, id, Status::Rejected, 1);
+    }
+    Ok(())
+}
+
+/// Keeps a fresh policy. `false` when the batch is closed, or its last policy ended before `open_since`, so that it is about to
+/// be.
+pub async fn renew(
+    db: &Db,
+    id: Uuid,
+    (policy, ends): (String, Timestamp),
+    (open_since, now): (Timestamp, Timestamp),
+) -> Result<bool, LedgerError> {
+    let done = db
+        .write_one(move |mut tx| {
+            Box::pin(async move {
+                let query = "update batches
+                    set policy = $2, policy_expires_at = $3, updated_at = $5
+                    where id = $1 and mode = 'prefix' and closed_at is null and policy_expires_at >= $4";
+                Ok(sql!(tx.on(), c => sqlx::query(query)
+                    .bind(id)
+                    .bind(policy)
+                    .bind(ends)
+                    .bind(open_since)
+                    .bind(now)
+                    .execute(c)
+                    .await?
+                    .rows_affected()))
+            })
+        })
+        .await?;
+    Ok(done == 1)
+}
+
+/// Those of the batches that take objects in.
+pub async fn open(db: &Db, batches: &HashSet<Uuid>) -> Result<HashSet<Uuid>, LedgerError> {
+    let query = "select id
+        from batches
+        where id in (select unhex(atom) from json_each($1)) and mode = 'prefix' and closed_at is null";
+    let list = json!(batches.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    let open: Vec<Uuid> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(list).fetch_all(c).await)?;
+    Ok(open.into_iter().collect())
+}
