@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Pool};
 use crate::ledger::uploads;
-use crate::model::policy::PolicyTerms;
+use crate::model::policy::{Place, PolicyTerms};
 use crate::model::upload::policy_life;
 use crate::model::{Status, Upload};
 
@@ -48,12 +48,11 @@ fn lacks_policy(upload: &Upload) -> bool {
 
 fn terms(ctx: &Context, upload: &Upload) -> PolicyTerms {
     PolicyTerms {
-        key: upload.object_key.clone(),
+        place: Place::Key(upload.object_key.clone(), upload.id),
         min_size: upload.size.unwrap_or(0),
         max_size: upload.size.unwrap_or(ctx.limits.max_size),
         content_type: upload.content_type.clone(),
         sha256: upload.sha256,
-        upload_id: upload.id,
         expires_at: ctx.now() + policy_life(ctx.limits.policy_life, upload.size),
     }
 }

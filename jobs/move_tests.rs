@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ledger::files::{self, Stored};
 use crate::ledger::uploads;
-use crate::model::policy::PolicyTerms;
+use crate::model::policy::{Place, PolicyTerms};
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Digest, Status, Upload};
 use crate::outside::{Bucket as _, ObjectHead};
@@ -80,12 +80,11 @@ fn newer(seen: &Upload) -> ObjectHead {
 
 fn terms(world: &World, seen: &Upload) -> PolicyTerms {
     PolicyTerms {
-        key: seen.object_key.clone(),
+        place: Place::Key(seen.object_key.clone(), seen.id),
         min_size: 0,
         max_size: 5,
         content_type: None,
         sha256: None,
-        upload_id: seen.id,
         expires_at: world.ctx.now() + Duration::from_secs(900),
     }
 }

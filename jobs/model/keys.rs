@@ -1,4 +1,5 @@
-//! Object keys: opaque ASCII that we make up. File names never enter one.
+//! Object keys: opaque ASCII that we make up. File names never enter one, but for those of prefix batches, whose keys end in
+//! the relative path that the client has chosen.
 
 use uuid::Uuid;
 
@@ -32,6 +33,26 @@ pub fn upload_of(key: &str) -> Option<Uuid> {
     Uuid::try_parse(upload).ok()
 }
 
+/// A segment of its own, which is no UUID: no key can be read both as an upload's and as a batch's.
+const BATCH: &str = "batch";
+
+/// What the keys of a batch's objects begin with: `staging/{org}/batch/{batch}/`. The relative path comes behind.
+#[must_use]
+pub fn batch_prefix(org: Uuid, batch: Uuid) -> String {
+    format!("{STAGING}{}/{BATCH}/{}/", org.simple(), batch.simple())
+}
+
+/// The batch below whose prefix the key is, and the relative path; `None` for any other key, however like one it looks.
+#[must_use]
+pub fn batch_of(key: &str) -> Option<(Uuid, &str)> {
+    let mut parts = key.strip_prefix(STAGING)?.splitn(4, '/');
+    let (org, segment, batch, path) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (org, batch) = (Uuid::try_parse(org).ok()?, Uuid::try_parse(batch).ok()?);
+    // A UUID can be written in many ways, of which ours is one.
+    let ours = segment == BATCH && key.starts_with(&batch_prefix(org, batch));
+    ours.then_some((batch, path))
+}
+
 /// The org in whose part of staging the key is; `None` for a key that names none.
 #[must_use]
 pub fn org_of(key: &str) -> Option<Uuid> {
@@ -52,6 +73,22 @@ mod tests {
         assert_ne!(staging(org, upload), staging(org, upload));
         for other in [blob(org, Digest::of(b"")), "staging/a/b".into(), format!("{}/x", staging(org, upload))] {
             assert_eq!(upload_of(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_batchs_key_names_its_batch_and_path_and_never_an_upload() {
+        let (org, batch) = (Uuid::now_v7(), Uuid::now_v7());
+        let prefix = batch_prefix(org, batch);
+        for path in ["a", "a/b/c.jpg", "наряд 🎉", "", "../up", "a//b", "/", &staging(org, batch)] {
+            let key = format!("{prefix}{path}");
+            assert_eq!(batch_of(&key), Some((batch, path)), "{key}");
+            assert_eq!((upload_of(&key), org_of(&key)), (None, Some(org)), "{key}");
+        }
+        let hyphened = format!("{STAGING}{org}/batch/{batch}/a");
+        let capital = prefix.to_uppercase().replace("STAGING", "staging").replace("BATCH", "batch");
+        for other in [staging(org, batch), prefix.trim_end_matches('/').to_owned(), hyphened, format!("{capital}a")] {
+            assert_eq!(batch_of(&other), None, "{other}");
         }
     }
 }

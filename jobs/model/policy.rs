@@ -2,7 +2,7 @@
 //!
 //! [`sign`] makes one; [`check`] is the other side, where our own bucket judges the form that comes back. Some
 //! servers refuse a condition without its field, and all of them a field without its condition, so every field that
-//! is sent has exactly one exact condition.
+//! is sent has exactly one condition: an exact one, but for the key of many files, of which only the beginning is fixed.
 
 pub mod check;
 pub mod document;
@@ -21,11 +21,50 @@ use super::{Digest, Timestamp};
 
 pub use super::sigv4::Credentials;
 
+/// In a form's `key` this stands for the name of the file that is posted, which the bucket puts in its place.
+pub const FILENAME: &str = "${filename}";
+
+/// Where a policy lets its client put bytes, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this key, for this upload.
+    Key(String, Uuid),
+    /// At any number of keys that begin so, for this batch.
+    Prefix(String, Uuid),
+}
+
+impl Place {
+    /// The form's `key` as it is handed out.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Key(key, _) => key.clone(),
+            Self::Prefix(prefix, _) => format!("{prefix}{FILENAME}"),
+        }
+    }
+
+    /// What goes along with the object, to say whose it is.
+    fn owner(&self) -> (&'static str, Uuid) {
+        match self {
+            Self::Key(_, upload) => ("x-amz-meta-upload-id", *upload),
+            Self::Prefix(_, batch) => ("x-amz-meta-batch-id", *batch),
+        }
+    }
+
+    /// The condition on one field of the form.
+    fn condition(&self, name: &str, value: &str) -> Value {
+        match self {
+            Self::Prefix(prefix, _) if name == "key" => json!(["starts-with", "$key", prefix]),
+            _ => json!({ name: value }),
+        }
+    }
+}
+
 /// What one policy allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyTerms {
-    /// The exact key.
-    pub key: String,
+    /// Where the bytes may go.
+    pub place: Place,
     /// The fewest bytes.
     pub min_size: i64,
     /// The most bytes.
@@ -34,8 +73,6 @@ pub struct PolicyTerms {
     pub content_type: Option<String>,
     /// The digest that the client declared: signed in, so that servers which can check it do.
     pub sha256: Option<Digest>,
-    /// Goes along as `x-amz-meta-upload-id`.
-    pub upload_id: Uuid,
     /// When the policy ends, unless the credentials end sooner.
     pub expires_at: Timestamp,
 }
@@ -70,13 +107,14 @@ fn fields_to_sign(terms: &PolicyTerms, signer: &Signer<'_>) -> BTreeMap<String, 
         ("x-amz-checksum-sha256", terms.sha256.map(Digest::to_base64)),
         ("x-amz-security-token", signer.credentials.session_token.clone()),
     ];
+    let (owner, id) = terms.place.owner();
     let always = [
-        ("key", terms.key.clone()),
+        ("key", terms.place.key()),
         ("success_action_status", "201".to_owned()),
         ("x-amz-algorithm", ALGORITHM.to_owned()),
         ("x-amz-credential", signer.scope().to_string()),
         ("x-amz-date", signer.now.to_amz()),
-        ("x-amz-meta-upload-id", terms.upload_id.to_string()),
+        (owner, id.to_string()),
     ];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
     always.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value)).collect()
@@ -84,7 +122,7 @@ fn fields_to_sign(terms: &PolicyTerms, signer: &Signer<'_>) -> BTreeMap<String, 
 
 fn document(terms: &PolicyTerms, bucket: &str, fields: &BTreeMap<String, String>) -> Value {
     let mut conditions = vec![json!({ "bucket": bucket })];
-    conditions.extend(fields.iter().map(|(name, value)| json!({ name: value })));
+    conditions.extend(fields.iter().map(|(name, value)| terms.place.condition(name, value)));
     conditions.push(json!(["content-length-range", terms.min_size, terms.max_size]));
     json!({ "expiration": terms.expires_at.to_string(), "conditions": conditions })
 }
@@ -96,12 +134,11 @@ mod tests {
 
     fn terms() -> PolicyTerms {
         PolicyTerms {
-            key: "staging/o/u/r".to_owned(),
+            place: Place::Key("staging/o/u/r".to_owned(), Uuid::nil()),
             min_size: 5,
             max_size: 5,
             content_type: None,
             sha256: None,
-            upload_id: Uuid::nil(),
             expires_at: Timestamp::from_millis(1_451_433_600_000),
         }
     }
@@ -132,6 +169,21 @@ mod tests {
             ])
         );
         assert_eq!(fields.len(), 8);
+    }
+
+    #[test]
+    fn a_policy_for_many_files_fixes_where_their_keys_begin() {
+        let many = PolicyTerms { place: Place::Prefix("staging/o/batch/b/".to_owned(), Uuid::nil()), ..terms() };
+
+        let (fields, document) = signed(&many, &example());
+
+        assert_eq!(fields["key"], "staging/o/batch/b/${filename}");
+        assert_eq!(fields["x-amz-meta-batch-id"], Uuid::nil().to_string());
+        let conditions = document["conditions"].as_array().unwrap();
+        assert!(conditions.contains(&json!(["starts-with", "$key", "staging/o/batch/b/"])), "{conditions:?}");
+        assert!(conditions.contains(&json!({ "x-amz-meta-batch-id": Uuid::nil().to_string() })));
+        let text = document.to_string();
+        assert!(!text.contains("upload-id") && !text.contains("filename"), "{text}");
     }
 
     #[test]

@@ -50,13 +50,15 @@ def question(dice):
         "maxSize": dice.randint(least, 5_000_000_000),
         "contentType": dice.choice(TYPES) if dice.random() < 0.6 else None,
         "sha256": hashlib.sha256(dice.randbytes(8)).hexdigest() if dice.random() < 0.5 else None,
-        "uploadId": str(uuid.UUID(bytes=dice.randbytes(16))),
+        "owner": str(uuid.UUID(bytes=dice.randbytes(16))),
+        "isPrefix": dice.random() < 0.3,
     }
 
 
 def fields_of(asked):
     """The form's fields that are not for boto3 to add."""
-    fields = {"success_action_status": "201", "x-amz-meta-upload-id": asked["uploadId"]}
+    owner = "batch" if asked["isPrefix"] else "upload"
+    fields = {"success_action_status": "201", f"x-amz-meta-{owner}-id": asked["owner"]}
     if asked["contentType"] is not None:
         fields["Content-Type"] = asked["contentType"]
     if asked["sha256"] is not None:
@@ -80,7 +82,9 @@ def answer(asked):
     fields = fields_of(asked)
     conditions = [{name: value} for name, value in fields.items()]
     conditions.append(["content-length-range", asked["minSize"], asked["maxSize"]])
-    form = client.generate_presigned_post(asked["bucket"], asked["key"], fields, conditions, asked["life"])
+    # With a key that ends so, boto3 makes the condition on its beginning by itself.
+    key = asked["key"] + ("${filename}" if asked["isPrefix"] else "")
+    form = client.generate_presigned_post(asked["bucket"], key, fields, conditions, asked["life"])
     return {"asked": asked, "url": form["url"], "fields": form["fields"]}
 
 

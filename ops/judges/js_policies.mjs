@@ -50,13 +50,15 @@ function question() {
         maxSize: between(minSize, 5_000_000_000),
         contentType: perhaps(one(TYPES)),
         sha256: perhaps(createHash("sha256").update(String(random())).digest("hex")),
-        uploadId: [8, 4, 4, 4, 12].map((length) => text(digits, length, length)).join("-"),
+        owner: [8, 4, 4, 4, 12].map((length) => text(digits, length, length)).join("-"),
+        isPrefix: random() < 0.3,
     };
 }
 
 // The form's fields that are not for the SDK to add.
 function fieldsOf(asked) {
-    const fields = { success_action_status: "201", "x-amz-meta-upload-id": asked.uploadId };
+    const owner = asked.isPrefix ? "batch" : "upload";
+    const fields = { success_action_status: "201", [`x-amz-meta-${owner}-id`]: asked.owner };
     if (asked.contentType !== null) {
         fields["Content-Type"] = asked.contentType;
     }
@@ -74,7 +76,8 @@ async function answer(asked) {
     const client = new S3Client({ region, credentials, endpoint: "http://localhost", forcePathStyle: true });
     const form = await createPresignedPost(client, {
         Bucket: asked.bucket,
-        Key: asked.key,
+        // With a key that ends so, the SDK makes the condition on its beginning by itself.
+        Key: asked.key + (asked.isPrefix ? "${filename}" : ""),
         Conditions: [["content-length-range", asked.minSize, asked.maxSize]],
         Fields: fieldsOf(asked),
         Expires: asked.life,

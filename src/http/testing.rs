@@ -87,7 +87,8 @@ impl Shelf {
 impl outside::Bucket for Shelf {
     async fn sign(&self, terms: PolicyTerms) -> Result<PostPolicy, BucketError> {
         self.answers("sign")?;
-        let fields = BTreeMap::from([("key".to_owned(), terms.key), ("policy".to_owned(), "signed".to_owned())]);
+        let fields =
+            BTreeMap::from([("key".to_owned(), terms.place.key()), ("policy".to_owned(), "signed".to_owned())]);
         Ok(PostPolicy { url: self.address().url, fields, expires_at: terms.expires_at })
     }
 

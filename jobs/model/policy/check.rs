@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::Digest;
 use super::super::sigv4::{ALGORITHM, Invalid, LONGEST_LIFE, Signer};
+use super::FILENAME;
 use super::document::Policy;
 pub use super::refusal::Refusal;
 
@@ -63,6 +64,13 @@ impl Form {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
+    }
+
+    /// Puts the name of the posted file, less the folders before it, where the key has `${filename}`. Source: "POST Object".
+    pub fn name_file(&mut self, filename: &str) {
+        let Some(key) = self.fields.get_mut("key").filter(|key| key.contains(FILENAME)) else { return };
+        let last = filename.rsplit(['/', '\\']).next().unwrap_or_default();
+        *key = key.replace(FILENAME, last);
     }
 
     fn signature_part(&self, name: &'static str) -> Result<&str, Refusal> {

@@ -1,6 +1,7 @@
 //! The local bucket from outside: its contract, its folder, and its HTTP side.
 
 mod posts;
+mod prefixes;
 mod reads;
 mod refusals;
 
@@ -14,7 +15,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use longshore_jobs::model::policy::PolicyTerms;
+use longshore_jobs::model::policy::{Place, PolicyTerms};
 use longshore_jobs::outside::{Bucket as _, Chunks, Clock as _};
 use longshore_jobs::testkit::{HandClock, contract};
 use tempfile::TempDir;
@@ -54,12 +55,11 @@ impl Rig {
 
     fn terms(&self) -> PolicyTerms {
         PolicyTerms {
-            key: "staging/o/u/r".to_owned(),
+            place: Place::Key("staging/o/u/r".to_owned(), Uuid::nil()),
             min_size: 2,
             max_size: 10_000_000,
             content_type: Some("text/plain".to_owned()),
             sha256: None,
-            upload_id: Uuid::nil(),
             expires_at: self.clock.now() + Duration::from_secs(900),
         }
     }
@@ -68,7 +68,13 @@ impl Rig {
         let fields = self.bucket.sign(terms).await.unwrap().fields;
         let mut parts: Vec<_> = fields.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         parts.push(("file".to_owned(), file.to_vec()));
-        Form { path: "/bucket/longshore".to_owned(), parts, boundary: Some(BOUNDARY), cut: 0 }
+        Form {
+            path: "/bucket/longshore".to_owned(),
+            parts,
+            boundary: Some(BOUNDARY),
+            cut: 0,
+            filename: "a.bin".to_owned(),
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -151,6 +157,8 @@ struct Form {
     boundary: Option<&'static str>,
     /// How many bytes to leave off at the end.
     cut: usize,
+    /// As it stands in the header of the file's part.
+    filename: String,
 }
 
 impl Form {
@@ -181,8 +189,9 @@ impl Form {
     fn body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         for (name, value) in &self.parts {
-            let filename = if name == "file" { "; filename=\"a.bin\"\r\nContent-Type: text/html" } else { "" };
-            let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n");
+            let of_file = format!("; filename=\"{}\"\r\nContent-Type: text/html", self.filename);
+            let more = if name == "file" { of_file.as_str() } else { "" };
+            let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n");
             body.extend_from_slice(head.as_bytes());
             body.extend_from_slice(value);
             body.extend_from_slice(b"\r\n");
@@ -293,7 +302,7 @@ async fn an_upload_that_is_given_up_leaves_nothing() {
 async fn bytes_that_are_posted_again_while_they_are_opened_are_still_that_version() {
     let mut rig = Rig::new().await;
     rig.posted(rig.terms(), b"the same").await;
-    let seen = rig.bucket.index.find(&rig.terms().key).await.unwrap().unwrap();
+    let seen = rig.bucket.index.find("staging/o/u/r").await.unwrap().unwrap();
 
     rig.posted(rig.terms(), b"the same").await;
     assert_eq!(rig.data_files(), 1, "the file that was seen is gone");

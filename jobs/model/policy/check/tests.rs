@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::super::sigv4::tests::example;
 use super::super::super::upload::MAX_SIZE;
-use super::super::{Credentials, PolicyTerms, sign};
+use super::super::{Credentials, Place, PolicyTerms, sign};
 use super::*;
 use crate::model::Timestamp;
 
@@ -19,12 +19,11 @@ fn signer(credentials: &Credentials) -> Signer<'_> {
 
 fn terms() -> PolicyTerms {
     PolicyTerms {
-        key: "staging/o/u/r".to_owned(),
+        place: Place::Key("staging/o/u/r".to_owned(), Uuid::nil()),
         min_size: 2,
         max_size: 5,
         content_type: Some("image/png".to_owned()),
         sha256: Some(Digest::of(b"abc")),
-        upload_id: Uuid::nil(),
         expires_at: NOW + Duration::from_secs(60),
     }
 }

@@ -89,7 +89,8 @@ async fn only_what_clients_stage_is_told() {
     let mut rig = Rig::new().await;
 
     rig.bucket.put("staging/o/u/own", None, chunks(b"ours")).await.unwrap();
-    rig.posted(PolicyTerms { key: "elsewhere/x".to_owned(), ..rig.terms() }, b"theirs").await;
+    rig.posted(PolicyTerms { place: Place::Key("elsewhere/x".to_owned(), Uuid::nil()), ..rig.terms() }, b"theirs")
+        .await;
 
     assert_eq!(rig.keys().await, ["elsewhere/x", "staging/o/u/own"]);
     assert!(rig.events.try_recv().is_err());

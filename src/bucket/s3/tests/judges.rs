@@ -10,8 +10,8 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use longshore_jobs::model::policy::Credentials;
 use longshore_jobs::model::policy::document::Policy;
+use longshore_jobs::model::policy::{Credentials, Place};
 use longshore_jobs::model::sigv4::Scope;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -44,7 +44,9 @@ struct Question {
     max_size: i64,
     content_type: Option<String>,
     sha256: Option<Digest>,
-    upload_id: Uuid,
+    /// Of the upload, or of the batch whose files' keys begin with `key`.
+    owner: Uuid,
+    is_prefix: bool,
 }
 
 impl Question {
@@ -62,12 +64,15 @@ impl Question {
 
     fn terms(&self) -> PolicyTerms {
         PolicyTerms {
-            key: self.key.clone(),
+            place: if self.is_prefix {
+                Place::Prefix(self.key.clone(), self.owner)
+            } else {
+                Place::Key(self.key.clone(), self.owner)
+            },
             min_size: self.min_size,
             max_size: self.max_size,
             content_type: self.content_type.clone(),
             sha256: self.sha256,
-            upload_id: self.upload_id,
             expires_at: self.signed_at() + Duration::from_secs(self.life),
         }
     }
@@ -101,6 +106,8 @@ fn agree(judge: &mut Command, theirs_alone: &[&str]) {
     assert_eq!(judgements.len().to_string(), ROUNDS);
     assert!(judgements.iter().any(|judgement| judgement.asked.session_token.is_some()));
     assert!(judgements.iter().any(|judgement| judgement.asked.session_token.is_none()));
+    assert!(judgements.iter().any(|judgement| judgement.asked.is_prefix));
+    assert!(judgements.iter().any(|judgement| !judgement.asked.is_prefix));
     for judgement in &judgements {
         compare(judgement, theirs_alone);
     }

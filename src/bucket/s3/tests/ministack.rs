@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::policy::Place;
 use longshore_jobs::testkit::contract;
 use reqwest::multipart::{Form, Part};
 use uuid::Uuid;
@@ -33,12 +34,11 @@ async fn the_contract_holds() {
 
 fn terms() -> PolicyTerms {
     PolicyTerms {
-        key: "staging/o/u/r".to_owned(),
+        place: Place::Key("staging/o/u/r".to_owned(), Uuid::nil()),
         min_size: 2,
         max_size: 10,
         content_type: Some("text/plain".to_owned()),
         sha256: Some(Digest::of(b"accepted")),
-        upload_id: Uuid::nil(),
         expires_at: Timestamp::system_now() + Duration::from_secs(600),
     }
 }
@@ -145,4 +145,32 @@ async fn a_presigned_url_gives_the_object_as_an_attachment_and_nothing_else() {
     assert_eq!(answer.bytes().await.unwrap(), "bytes");
     let touched = signed.replace("X-Amz-Expires=60", "X-Amz-Expires=61");
     assert!(browser().get(touched).send().await.unwrap().status().is_client_error());
+}
+
+/// Posts one file under a policy for many, its key spelled out.
+async fn post_at(policy: &PostPolicy, key: &str) -> u16 {
+    let mut policy = policy.clone();
+    policy.fields.insert("key".to_owned(), key.to_owned());
+    post(&policy, b"accepted").await
+}
+
+#[tokio::test]
+async fn a_policy_for_many_files_takes_any_key_below_its_prefix_and_no_other() {
+    let Some(bucket) = fresh(Checksums::WhenRequired).await else { return };
+    let place = Place::Prefix("staging/o/batch/b/".to_owned(), Uuid::nil());
+    let policy = bucket.sign(PolicyTerms { place, content_type: None, sha256: None, ..terms() }).await.unwrap();
+    let keys = ["staging/o/batch/b/a.txt", "staging/o/batch/b/наряд/a b+c%.txt"];
+
+    for key in keys {
+        assert_eq!(post_at(&policy, key).await, 201, "{key}");
+    }
+    for key in ["staging/o/batch/c/a.txt", "staging/o/batch/", "blobs/o/a"] {
+        let status = post_at(&policy, key).await;
+        assert!((400..500).contains(&status), "{key}: {status}");
+    }
+
+    let listed = bucket.list("", None).await.unwrap().objects;
+    assert_eq!(listed.iter().map(|head| head.key.as_str()).collect::<Vec<_>>(), keys);
+    bucket.delete(&keys.map(str::to_owned)).await.unwrap();
+    assert!(bucket.list("", None).await.unwrap().objects.is_empty());
 }

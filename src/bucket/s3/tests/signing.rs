@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::policy::Place;
 use longshore_jobs::model::policy::document::Policy;
 use longshore_jobs::testkit::HandClock;
 use uuid::Uuid;
@@ -24,12 +25,11 @@ fn url(text: &str) -> Option<Url> {
 
 fn terms(expires_at: Timestamp) -> PolicyTerms {
     PolicyTerms {
-        key: "staging/o/u/r".to_owned(),
+        place: Place::Key("staging/o/u/r".to_owned(), Uuid::nil()),
         min_size: 0,
         max_size: 10,
         content_type: None,
         sha256: None,
-        upload_id: Uuid::nil(),
         expires_at,
     }
 }
