@@ -52,7 +52,8 @@ impl Api {
         let url = self.base.join(call.path).map_err(|error| self.strange(&error.to_string()))?;
         let mut cuts = 0;
         loop {
-            let answer = self.transport.send(&url, |client| Ok(call.request(client, &url).bearer_auth(&self.token))).await?;
+            let answer =
+                self.transport.send(&url, |client| Ok(call.request(client, &url).bearer_auth(&self.token))).await?;
             let status = answer.status();
             match answer.bytes().await {
                 Ok(body) if status.is_success() => return Ok(Answer { status, body }),

@@ -7,6 +7,7 @@
 mod batch;
 mod content;
 mod each;
+mod flights;
 mod journey;
 mod outcome;
 mod pins;
@@ -112,7 +113,6 @@ struct Run {
     api: Api,
     target: Option<Target>,
     pins: Option<Pins>,
-    concurrency: usize,
     permits: Arc<Semaphore>,
     progress: Arc<Progress>,
     outcomes: mpsc::Sender<Outcome>,
@@ -147,14 +147,12 @@ async fn upload_all(
     summary: &mut Summary,
 ) -> String {
     let (outcomes, mut told) = mpsc::channel(CONCURRENCY);
-    let concurrency = options.concurrency.max(1);
     let run = Arc::new(Run {
         id: Uuid::new_v4(),
         api,
         target: options.target,
         pins: options.pins,
-        concurrency,
-        permits: Arc::new(Semaphore::new(concurrency)),
+        permits: Arc::new(Semaphore::new(options.concurrency.max(1))),
         progress: Arc::clone(progress),
         outcomes,
     });

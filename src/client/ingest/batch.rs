@@ -4,37 +4,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream;
 use longshore_jobs::model::{Digest, Status};
 use longshore_jobs::outside::BoxError;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Run;
 use super::content::Ready;
 use super::each::one_by_one;
+use super::flights::Flights;
 use super::journey::{BETWEEN, Journey, NOTICE, SIGNING, WAIT, settling};
 use super::outcome::Stop;
 use crate::client::api::Upload;
 use crate::client::batches::Batch;
 use crate::client::transport::ApiError;
 
-/// How many small requests of one batch are under way at once.
-const AT_ONCE: usize = 16;
-
 /// Takes the files of one batch in.
 pub(super) async fn take(run: Arc<Run>, files: Vec<Ready>) -> Result<(), BoxError> {
     let bytes = files.iter().map(|file| file.size).sum();
     let batch = match ask(&run, &files).await {
         Ok(batch) => batch,
-        Err(error) if is_about_lines(&error) => return Ok(one_by_one(&run, stream::iter(files)).await?),
+        Err(error) if is_about_lines(&error) => return one_by_one(&run, stream::iter(files)).await,
         Err(error) => return Err(error.into()),
     };
     let (posted, without) = deliver(&run, &batch, files).await?;
-    let waited = await_ends(&run, batch.id, (posted, bytes));
-    futures_util::try_join!(waited, one_by_one(&run, stream::iter(without)))?;
-    Ok(())
+    one_by_one(&run, stream::iter(without)).await?;
+    await_ends(&run, batch.id, (posted, bytes)).await
 }
 
 /// Asks until every line has its upload and policy, or that takes too long: what has none then is asked for by itself.
@@ -72,36 +67,26 @@ type Posted = HashMap<Uuid, Journey>;
 
 /// Posts what is wanted. Returns the files whose ends are to be waited for, and those that have no upload.
 async fn deliver(run: &Arc<Run>, batch: &Batch, files: Vec<Ready>) -> Result<(Posted, Vec<Ready>), BoxError> {
-    let mut files: HashMap<_, _> =
-        files.into_iter().map(|file| (file.client_ref(run.target.as_ref()), file)).collect();
-    let (mut flights, mut posted, mut after) = (JoinSet::new(), Posted::new(), None);
+    let mut files: HashMap<_, _> = files.into_iter().map(|file| (file.client_ref(run.target.as_ref()), file)).collect();
+    let (mut flights, mut posted, mut after) = (Flights::of(run), Posted::new(), None);
     loop {
         let page = run.api.batch_uploads(batch.id, after.as_deref()).await?;
         for upload in page.uploads {
             let Some(file) = upload.client_ref.as_ref().and_then(|known| files.remove(known)) else { continue };
             let journey = Journey::within(run, file, &upload, upload.created_at >= batch.created_at);
-            flights.spawn(fly(journey, upload, run.permit().await));
-            while let Some(landed) = flights.try_join_next() {
-                posted.extend(landed??);
-            }
+            posted.extend(flights.launch(fly(journey, upload)).await?.into_iter().flatten());
         }
         after = page.next;
         if after.is_none() {
             break;
         }
     }
-    while let Some(landed) = flights.join_next().await {
-        posted.extend(landed??);
-    }
+    posted.extend(flights.land().await?.into_iter().flatten());
     Ok((posted, files.into_values().collect()))
 }
 
 /// Brings one file to the bucket; `None` when nothing is left to wait for.
-async fn fly(
-    mut journey: Journey,
-    upload: Upload,
-    _permit: OwnedSemaphorePermit,
-) -> Result<Option<(Uuid, Journey)>, ApiError> {
+async fn fly(mut journey: Journey, upload: Upload) -> Result<Option<(Uuid, Journey)>, ApiError> {
     match journey.deliver(upload).await {
         Ok(upload) if !upload.status.is_final() => Ok(Some((upload.id, journey))),
         Ok(upload) => journey.end(Ok(upload)).await.map(|()| None),
@@ -112,14 +97,14 @@ async fn fly(
 
 /// Waits for the batch as a whole, and tells the ends as they are seen. What the batch cannot answer for goes on by itself: uploads
 /// of earlier calls, expired ones, whatever still stands when the batch is over.
-async fn await_ends(run: &Arc<Run>, batch: Uuid, (mut posted, bytes): (Posted, u64)) -> Result<(), ApiError> {
+async fn await_ends(run: &Arc<Run>, batch: Uuid, (mut posted, bytes): (Posted, u64)) -> Result<(), BoxError> {
     let (deadline, mut wait) = (Instant::now() + settling(bytes), NOTICE);
     while !posted.is_empty() {
         let asked = Instant::now();
         let is_over = run.api.batch(batch, Some(wait)).await?.is_over();
         let open = tell_ends(run, batch, &mut posted).await?;
         if is_over || Instant::now() >= deadline {
-            return go_on(posted, open).await;
+            return go_on(run, posted, open).await;
         }
         if wait == NOTICE {
             call_back(run, &open).await?;
@@ -152,14 +137,24 @@ async fn tell_ends(run: &Run, batch: Uuid, posted: &mut Posted) -> Result<Vec<Up
     Ok(open)
 }
 
-async fn go_on(mut posted: Posted, open: Vec<Upload>) -> Result<(), ApiError> {
-    let left = open.into_iter().filter_map(|upload| Some(posted.remove(&upload.id)?.go_on(upload)));
-    stream::iter(left.map(Ok)).try_for_each_concurrent(AT_ONCE, |end| end).await
+async fn go_on(run: &Arc<Run>, mut posted: Posted, open: Vec<Upload>) -> Result<(), BoxError> {
+    let mut flights = Flights::of(run);
+    for upload in open {
+        if let Some(journey) = posted.remove(&upload.id) {
+            flights.launch(journey.go_on(upload)).await?;
+        }
+    }
+    flights.land().await?;
+    Ok(())
 }
 
 /// Tells that the bytes are there where nobody seems to have heard of it.
-async fn call_back(run: &Run, open: &[Upload]) -> Result<(), ApiError> {
-    let silent = open.iter().filter(|upload| upload.status == Status::Issued);
-    let calls = silent.map(|upload| run.api.callback(upload.id));
-    stream::iter(calls).buffer_unordered(AT_ONCE).try_collect().await
+async fn call_back(run: &Arc<Run>, open: &[Upload]) -> Result<(), BoxError> {
+    let mut flights = Flights::of(run);
+    for id in open.iter().filter(|upload| upload.status == Status::Issued).map(|upload| upload.id) {
+        let api = run.api.clone();
+        flights.launch(async move { api.callback(id).await }).await?;
+    }
+    flights.land().await?;
+    Ok(())
 }

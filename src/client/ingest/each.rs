@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::content::Ready;
+use super::flights::Flights;
 use super::journey::Journey;
 use super::outcome::Outcome;
 use super::walk::Found;
 use super::{Run, batch};
-use crate::client::transport::ApiError;
 
 /// Up to so many files each is asked for by itself: a batch costs some requests of its own.
 const FEW: usize = 16;
@@ -41,7 +41,7 @@ pub(super) async fn each(run: Arc<Run>, found: Vec<Found>) -> Result<(), BoxErro
     let few = found.len() <= FEW;
     let mut ready = pin!(ready(&run, found));
     if few {
-        return Ok(one_by_one(&run, ready).await?);
+        return one_by_one(&run, ready).await;
     }
     let (mut open, mut lines) = (JoinSet::new(), FIRST);
     loop {
@@ -63,13 +63,14 @@ pub(super) async fn each(run: Arc<Run>, found: Vec<Found>) -> Result<(), BoxErro
     Ok(())
 }
 
-/// Each by a request of its own.
-pub(super) async fn one_by_one(run: &Arc<Run>, ready: impl Stream<Item = Ready>) -> Result<(), ApiError> {
-    let alone = async |ready| {
-        let _permit = run.permit().await;
-        Journey::new(run, ready).alone().await
-    };
-    ready.map(Ok).try_for_each_concurrent(run.concurrency, alone).await
+/// Each by requests of its own.
+pub(super) async fn one_by_one(run: &Arc<Run>, ready: impl Stream<Item = Ready>) -> Result<(), BoxError> {
+    let (mut flights, mut ready) = (Flights::of(run), pin!(ready));
+    while let Some(file) = ready.next().await {
+        flights.launch(Journey::new(run, file).alone()).await?;
+    }
+    flights.land().await?;
+    Ok(())
 }
 
 /// The files in their order, each as soon as its digest is known. One that cannot be asked for is told of and passed over.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Run;
 use super::content::Ready;
-use super::outcome::{End, Outcome, Stop, rejection};
+use super::outcome::{DEAD, Landed, Outcome, Stop};
 use super::post::post;
 use crate::client::api::Upload;
 use crate::client::transport::ApiError;
@@ -112,7 +112,10 @@ impl Journey {
                 _ => return Ok(upload),
             }
             if self.renewals == RENEWALS {
-                return Err(Stop::File(format!("its policy ran out {} times before the bytes were there", RENEWALS + 1)));
+                return Err(Stop::File(format!(
+                    "its policy ran out {} times before the bytes were there",
+                    RENEWALS + 1
+                )));
             }
             self.renewals += 1;
             upload = self.renew(&upload).await?;
@@ -147,7 +150,7 @@ impl Journey {
         let mut wait = NOTICE;
         while !upload.status.is_final() {
             if upload.attention {
-                return Err(Stop::File("its job is dead: ask the operator for `longshore jobs list`".to_owned()));
+                return Err(Stop::File(DEAD.to_owned()));
             }
             if Instant::now() >= deadline {
                 return Err(Stop::File(format!("still {} after a long wait: run again to go on", upload.status)));
@@ -168,37 +171,18 @@ impl Journey {
 
     /// Tells how the file ended. An upload of this run that the bytes will never come for is given up, which frees its `ref`.
     pub(super) async fn end(self, ended: Result<Upload, Stop>) -> Result<(), ApiError> {
-        let (end, upload) = match ended {
-            Ok(upload) => (self.end_of(&upload), Some(upload)),
-            Err(Stop::File(reason)) => {
-                self.give_up().await;
-                (End::Failed { reason }, None)
-            }
+        if let Err(Stop::File(_)) = ended {
+            self.give_up().await;
+        }
+        let Self { run, ready, upload_id, created, sent, travelled, .. } = self;
+        let landed = Landed { ready, moved: created || sent, travelled: travelled.load(Ordering::Relaxed) };
+        let outcome = match ended {
+            Ok(upload) => Outcome::of(landed, upload, run.is_pinned()),
+            Err(Stop::File(reason)) => Outcome::short(landed, upload_id, reason),
             Err(Stop::Run(error)) => return Err(error),
         };
-        let travelled = self.travelled.load(Ordering::Relaxed);
-        let moved = self.created || self.sent;
-        let done = upload.filter(|upload| upload.status == Status::Done);
-        let outcome = Outcome {
-            size: self.ready.found.size,
-            name: self.ready.found.name,
-            end,
-            hash: Some(self.ready.sha256),
-            upload_id: self.upload_id,
-            file_id: done.as_ref().and_then(|upload| upload.file_id),
-            moved_at: done.filter(|_| moved).map(|upload| upload.updated_at).unwrap_or_default(),
-            travelled,
-        };
-        self.run.tell(outcome).await;
+        run.tell(outcome).await;
         Ok(())
-    }
-
-    fn end_of(&self, upload: &Upload) -> End {
-        match upload.status {
-            Status::Done => End::of_done(upload, self.created || self.sent),
-            Status::Rejected => End::Failed { reason: rejection(upload.reason.as_deref(), self.run.is_pinned()) },
-            other => End::Failed { reason: format!("the upload ended {other}") },
-        }
     }
 
     async fn give_up(&self) {

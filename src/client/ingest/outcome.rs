@@ -1,10 +1,11 @@
 //! How a file ends.
 
 use longshore_jobs::job::with_causes;
-use longshore_jobs::model::Digest;
+use longshore_jobs::model::{Digest, Status};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::content::Ready;
 use super::walk::Found;
 use crate::client::api::Upload;
 use crate::client::transport::ApiError;
@@ -52,7 +53,37 @@ pub(crate) enum End {
     },
 }
 
+/// A file whose part in this run is over.
+pub(super) struct Landed {
+    /// The file.
+    pub(super) ready: Ready,
+    /// Whether this run has made its upload or sent its bytes.
+    pub(super) moved: bool,
+    /// Bytes that progress was told of.
+    pub(super) travelled: u64,
+}
+
 impl Outcome {
+    /// Of a file whose upload moves no more.
+    pub(super) fn of(Landed { ready, moved, travelled }: Landed, upload: Upload, pinned: bool) -> Self {
+        let moved_at = if moved && upload.status == Status::Done { upload.updated_at.clone() } else { String::new() };
+        Self {
+            end: End::of(&upload, moved, pinned),
+            size: ready.found.size,
+            hash: Some(ready.sha256),
+            upload_id: Some(upload.id),
+            file_id: upload.file_id,
+            moved_at,
+            travelled,
+            name: ready.found.name,
+        }
+    }
+
+    /// Of a file that stops short of that.
+    pub(super) fn short(Landed { ready, travelled, .. }: Landed, upload_id: Option<Uuid>, reason: String) -> Self {
+        Self { hash: Some(ready.sha256), upload_id, travelled, ..Self::failed(&ready.found, reason) }
+    }
+
     /// Of a file that has not even been asked for.
     pub(super) fn failed(found: &Found, reason: String) -> Self {
         Self {
@@ -69,15 +100,20 @@ impl Outcome {
 }
 
 impl End {
-    /// Of an upload that is done; `moved`: by this run.
-    pub(super) fn of_done(upload: &Upload, moved: bool) -> Self {
-        match (upload.deduplicated, moved) {
-            (_, false) => Self::AlreadyThere,
-            (Some(true), true) => Self::Duplicate,
-            (_, true) => Self::Uploaded,
+    fn of(upload: &Upload, moved: bool, pinned: bool) -> Self {
+        match (upload.status, upload.deduplicated) {
+            (Status::Done, _) if !moved => Self::AlreadyThere,
+            (Status::Done, Some(true)) => Self::Duplicate,
+            (Status::Done, _) => Self::Uploaded,
+            (Status::Rejected, _) => Self::Failed { reason: rejection(upload.reason.as_deref(), pinned) },
+            _ if upload.attention => Self::Failed { reason: DEAD.to_owned() },
+            (other, _) => Self::Failed { reason: format!("the upload ended {other}") },
         }
     }
 }
+
+/// What to say of an upload that nothing happens to any more until somebody acts.
+pub(super) const DEAD: &str = "its job is dead: ask the operator for `longshore jobs list`";
 
 /// Why a file stops short of its end.
 pub(super) enum Stop {
