@@ -46,7 +46,8 @@ fn lacks_policy(upload: &Upload) -> bool {
     }
 }
 
-fn terms(ctx: &Context, upload: &Upload) -> PolicyTerms {
+/// What the client may put: exactly what it has declared, until its time is over.
+pub(crate) fn terms(ctx: &Context, upload: &Upload) -> PolicyTerms {
     PolicyTerms {
         place: Place::Key(upload.object_key.clone(), upload.id),
         min_size: upload.size.unwrap_or(0),

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::ledger::{Db, LedgerError};
-use crate::model::{Timestamp, words};
+use crate::model::{Timestamp, Upload, words};
 use crate::outside::{Bucket, BucketError, Clock, Queue, QueueError};
 use crate::roster;
 
@@ -46,6 +46,12 @@ impl Context {
     /// Puts one job on, due at once.
     pub async fn push<J: Job>(&self, job: &J) -> Result<(), QueueError> {
         self.queue.push(vec![NewJob::of(job, Lane::Interactive, self.now())]).await
+    }
+
+    /// Puts the upload's next job on, due at once: behind what a person waits for, if it is one of a batch.
+    pub async fn push_next<J: Job>(&self, upload: &Upload, job: &J) -> Result<(), QueueError> {
+        let lane = if upload.batch_id.is_some() { Lane::Bulk } else { Lane::Interactive };
+        self.queue.push(vec![NewJob::of(job, lane, self.now())]).await
     }
 }
 

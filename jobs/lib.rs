@@ -11,7 +11,8 @@
 //!
 //! # A walk along the way
 //!
-//! A door writes a row and pushes [`issue_policy`], which signs what the client may put where. The client puts its bytes; a
+//! A door writes a row and pushes [`issue_policy`], which signs what the client may put where; for a batch of thousands it
+//! writes the lines and pushes [`issue_batch`], which makes uploads of some hundreds at a time. The client puts its bytes; a
 //! notice from the bucket, a callback from the client or [`poll_arrivals`] pushes [`record_arrival`], which notes the version
 //! that is there. [`verify_upload`] hashes exactly that version. [`store_file`] gives the bytes a place of their own or joins
 //! them to the blob that the org has, and writes file, upload and report delta together; a second later [`fold_reports`]
@@ -33,6 +34,7 @@ pub mod roster;
 
 pub mod expire_uploads;
 pub mod fold_reports;
+pub mod issue_batch;
 pub mod issue_policy;
 pub mod noop;
 pub mod poll_arrivals;

@@ -43,7 +43,7 @@ impl Job for RecordArrival {
             Status::Requested | Status::Issued | Status::Expired => arrive(ctx, &upload, self.via).await,
             Status::Arrived => {
                 count(self.via, "duplicate");
-                ctx.push(&VerifyUpload { upload: upload.id }).await?;
+                ctx.push_next(&upload, &VerifyUpload { upload: upload.id }).await?;
                 Ok(End::Moot)
             }
             Status::Verified => {
@@ -71,7 +71,7 @@ async fn arrive(ctx: &Context, upload: &Upload, via: ArrivedVia) -> Result<End, 
     count(via, "applied");
     let lag: Duration = now.since(head.modified_at);
     metrics::histogram!("longshore_completion_lag_seconds", "source" => via.as_str()).record(lag.as_secs_f64());
-    ctx.push(&VerifyUpload { upload: upload.id }).await?;
+    ctx.push_next(upload, &VerifyUpload { upload: upload.id }).await?;
     Ok(End::Done)
 }
 

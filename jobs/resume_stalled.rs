@@ -1,15 +1,16 @@
 //! Puts the job of every row that stands on again: the healer of whatever a queue or a crash has lost.
 //!
 //! Before: nothing. A row that has not moved by its `resume_at` gets the job that its state calls for, and the next time is
-//! twice as far away; a row with a dead letter is left to a person, until it moves. A second run finds `resume_at` moved. It ends after
-//! 1,000 rows.
+//! twice as far away; a row with a dead letter is left to a person, until it moves. So does a batch whose lines are not all
+//! uploads. A second run finds `resume_at` moved. It ends after 1,000 uploads and as many batches.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::issue_batch::IssueBatch;
 use crate::issue_policy::IssuePolicy;
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
-use crate::ledger::uploads;
+use crate::ledger::{batches, uploads};
 use crate::model::{Status, Timestamp, Upload};
 use crate::store_file::StoreFile;
 use crate::verify_upload::VerifyUpload;
@@ -32,12 +33,16 @@ impl Job for ResumeStalled {
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
         let now = ctx.now();
         let stalled = uploads::due_to_resume(&ctx.db, now, AT_ONCE).await?;
-        if stalled.is_empty() {
+        let batches = batches::due_to_resume(&ctx.db, now, AT_ONCE).await?;
+        if stalled.is_empty() && batches.is_empty() {
             return Ok(End::Moot);
         }
-        tracing::info!(rows = stalled.len(), "rows stood still; their jobs are put on again");
-        ctx.queue.push(stalled.iter().filter_map(|row| next_job(row, now)).collect()).await?;
+        tracing::info!(rows = stalled.len(), batches = batches.len(), "rows stood still; their jobs are put on again");
+        let expansions = batches.iter().map(|batch| NewJob::of(&IssueBatch { batch: batch.id }, Lane::Bulk, now));
+        let jobs = stalled.iter().filter_map(|row| next_job(row, now)).chain(expansions).collect();
+        ctx.queue.push(jobs).await?;
         uploads::resumed(&ctx.db, stalled, ctx.limits.resume_after, now).await?;
+        batches::resumed(&ctx.db, batches, ctx.limits.resume_after, now).await?;
         Ok(End::Done)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
+use crate::issue_batch::IssueBatch;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
 use crate::noop::Noop;
@@ -15,6 +16,7 @@ use crate::verify_upload::VerifyUpload;
 
 static ROSTER: &[Entry] = &[
     Entry::of::<IssuePolicy>(),
+    Entry::of::<IssueBatch>(),
     Entry::of::<RecordArrival>(),
     Entry::of::<VerifyUpload>(),
     Entry::of::<StoreFile>(),

@@ -163,6 +163,7 @@ fn count(size: i64, outcome: &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::births::{self, Birth};
     use crate::ledger::uploads;
     use crate::testkit::World;
 
@@ -263,10 +264,11 @@ mod tests {
     async fn known_bytes_need_no_upload(world: World) {
         world.uploaded(b"known").await;
 
-        let row = world.requested();
-        let stored =
-            files::store_known(&world.ctx.db, row, Digest::of(b"known"), world.ctx.now()).await.unwrap().unwrap();
+        let row = Upload { sha256: Some(Digest::of(b"known")), ..world.requested() };
+        let born = births::ask(&world.ctx.db, Birth::requested(row.clone(), Some(5))).await.unwrap().unwrap();
 
+        let stored = world.upload(row.id).await;
+        assert_eq!((born.status, born.deduplicated), (Status::Done, Some(true)));
         assert_eq!((stored.status, stored.deduplicated), (Status::Done, Some(true)));
         let report = world.report().await;
         assert_eq!((report.files, report.unique_files), (2, 1));

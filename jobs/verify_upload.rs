@@ -52,7 +52,7 @@ impl Job for VerifyUpload {
         match (upload.status, pinned(&upload)) {
             (Status::Arrived, Some(version)) => verify(ctx, &upload, &version).await,
             (Status::Verified, _) => {
-                ctx.push(&StoreFile { upload: upload.id }).await?;
+                ctx.push_next(&upload, &StoreFile { upload: upload.id }).await?;
                 Ok(End::Moot)
             }
             _ => Ok(End::Moot),
@@ -88,7 +88,7 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
     if !uploads::verify(&ctx.db, upload.id, version.etag.clone(), digest, times).await? {
         return Ok(End::Moot);
     }
-    ctx.push(&StoreFile { upload: upload.id }).await?;
+    ctx.push_next(upload, &StoreFile { upload: upload.id }).await?;
     Ok(End::Done)
 }
 
@@ -118,7 +118,7 @@ pub(crate) async fn look_again(ctx: &Context, upload: &Upload) -> Result<End, Jo
         return reject(ctx, upload, Reason::ObjectChanged).await;
     }
     if uploads::arrive_again(&ctx.db, upload, &head, ctx.now()).await? {
-        ctx.push(&VerifyUpload { upload: upload.id }).await?;
+        ctx.push_next(upload, &VerifyUpload { upload: upload.id }).await?;
     }
     Ok(End::Done)
 }

@@ -1,10 +1,16 @@
 //! Batches: one row each, and counts that triggers keep while their uploads move.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::json;
 use uuid::Uuid;
 
+use super::files::COUNT_CAP;
+use super::steps::{listed, millis};
 use super::{Db, LedgerError, Tx};
-use crate::model::Batch;
 use crate::model::batch::Count;
+use crate::model::{Batch, Timestamp};
 
 /// Adds a batch, and its lines in chunks: JSON lists, in their order. All or none.
 pub async fn insert(db: &Db, batch: Batch, chunks: Vec<String>) -> Result<(), LedgerError> {
@@ -63,6 +69,33 @@ pub async fn find(db: &Db, id: Uuid) -> Result<Option<Batch>, LedgerError> {
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
 }
 
+/// A page of an org's batches, newest first: behind the id `after`, if one is given, and `offset` further on.
+pub async fn list(
+    db: &Db,
+    org: Uuid,
+    after: Option<Uuid>,
+    (limit, offset): (i64, i64),
+) -> Result<Vec<Batch>, LedgerError> {
+    let query = "select *
+        from batches
+        where org_id = $1 and ($2 is null or id < $2)
+        order by id desc
+        limit $3 offset $4";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(org)
+        .bind(after)
+        .bind(limit)
+        .bind(offset)
+        .fetch_all(c)
+        .await)?)
+}
+
+/// How many batches the org has, up to one more than [`COUNT_CAP`].
+pub async fn count(db: &Db, org: Uuid) -> Result<i64, LedgerError> {
+    let query = "select count(*) from (select 1 from batches where org_id = $1 limit $2) capped";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(org).bind(COUNT_CAP + 1).fetch_one(c).await)?)
+}
+
 /// How many of its uploads stand where; a state in which none ever stood is missing. Costs the same for ten uploads and for
 /// a million.
 pub async fn counts(db: &Db, id: Uuid) -> Result<Vec<Count>, LedgerError> {
@@ -71,6 +104,75 @@ pub async fn counts(db: &Db, id: Uuid) -> Result<Vec<Count>, LedgerError> {
         where batch_id = $1
         group by status";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_all(c).await)?)
+}
+
+/// As [`counts`], of several at once.
+pub async fn counts_of(db: &Db, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<Count>>, LedgerError> {
+    let query = "select batch_id, status, cast(sum(uploads) as bigint) as uploads, cast(sum(bytes) as bigint) as bytes
+        from batch_counts
+        where batch_id in (select unhex(atom) from json_each($1))
+        group by batch_id, status";
+    let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    let rows: Vec<CountOf> = sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?;
+    let mut counts: HashMap<Uuid, Vec<Count>> = HashMap::new();
+    for row in rows {
+        counts.entry(row.batch_id).or_default().push(row.count);
+    }
+    Ok(counts)
+}
+
+#[derive(sqlx::FromRow)]
+struct CountOf {
+    batch_id: Uuid,
+    #[sqlx(flatten)]
+    count: Count,
+}
+
+/// Batches that stand although their job should have got on, most overdue first. One with a dead letter is not among them,
+/// unless it has got on since that job died.
+pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Batch>, LedgerError> {
+    let query = "select *
+        from batches b
+        where b.resume_at <= $1
+          and not exists (select 1 from dead_letters d where d.subject = b.id and d.died_at >= b.updated_at)
+        order by b.resume_at
+        limit $2";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
+}
+
+/// Notes that their jobs were put on again; the next time comes after twice the wait.
+pub async fn resumed(db: &Db, mut seen: Vec<Batch>, base: Duration, now: Timestamp) -> Result<(), LedgerError> {
+    // One that has got on meanwhile has a later time, or none.
+    let query = "update batches
+        set resume_at = cast(given.value ->> 'next' as bigint), resumes = resumes + 1
+        from json_each($1) given
+        where batches.id = unhex(given.value ->> 'id') and resume_at = cast(given.value ->> 'seen' as bigint)";
+    seen.sort_unstable_by_key(|batch| batch.id);
+    let row = |batch: &Batch| {
+        let wait = base * (1 << (batch.resumes + 1).clamp(0, 10));
+        json!({ "id": listed(batch.id), "seen": batch.resume_at.map(millis), "next": millis(now + wait) })
+    };
+    let list = json!(seen.iter().map(row).collect::<Vec<_>>()).to_string();
+    db.write_one(move |mut tx| {
+        Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(list).execute(c).await.map(drop))?) })
+    })
+    .await
+}
+
+/// Takes nothing in any more: the lines that are not uploads yet are dropped, and the batch is closed if it was not.
+pub async fn close(db: &Db, id: Uuid, now: Timestamp) -> Result<(), LedgerError> {
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let lines = "delete from batch_lines where batch_id = $1";
+            sql!(tx.on(), c => sqlx::query(lines).bind(id).execute(c).await.map(drop))?;
+            let batch = "update batches
+                set closed_at = $2, resume_at = null, updated_at = $2
+                where id = $1 and closed_at is null";
+            sql!(tx.on(), c => sqlx::query(batch).bind(id).bind(now).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
 }
 
 #[cfg(test)]

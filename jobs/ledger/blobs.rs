@@ -1,5 +1,6 @@
 //! Blobs: the bytes that an org has, one row per content.
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{Db, LedgerError};
@@ -10,6 +11,18 @@ use crate::model::file::Blob;
 pub async fn find(db: &Db, org: Uuid, sha256: Digest) -> Result<Option<Blob>, LedgerError> {
     let query = "select id, org_id, sha256, size, object_key, state, refs from blobs where org_id = $1 and sha256 = $2";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(sha256).fetch_optional(c).await)?)
+}
+
+/// Which of these digests the org has live blobs with.
+pub async fn live(db: &Db, org: Uuid, digests: &[Digest]) -> Result<Vec<Blob>, LedgerError> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = "select id, org_id, sha256, size, object_key, state, refs
+        from blobs
+        where org_id = $1 and sha256 in (select atom from json_each($2)) and state = 'live'";
+    let list = json!(digests).to_string();
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(list).fetch_all(c).await)?)
 }
 
 /// The blob of that id; `None` when there is none.

@@ -3,10 +3,12 @@
 //! They live in the ledger wherever the queue lives. There is at most one per kind and subject: a later death takes the
 //! place of an earlier one, under a new id.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 use uuid::Uuid;
 
-use super::steps::listed;
+use super::steps::{listed, millis};
 use super::{Db, LedgerError, Tx, keepable};
 use crate::job::{Lane, NewJob, Pool};
 use crate::model::Timestamp;
@@ -204,6 +206,20 @@ pub async fn exists_for(db: &Db, subject: Uuid, moved_at: Timestamp) -> Result<b
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(subject).bind(moved_at).fetch_one(c).await)?)
 }
 
+/// As [`exists_for`], of many at once: which of these subjects it is true of.
+pub async fn stuck(db: &Db, subjects: &[(Uuid, Timestamp)]) -> Result<HashSet<Uuid>, LedgerError> {
+    if subjects.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let query = "select subject
+        from json_each($1) given
+        join dead_letters on subject = unhex(given.value ->> 0) and died_at >= cast(given.value ->> 1 as bigint)";
+    let row = |(subject, moved_at): &(Uuid, Timestamp)| json!([listed(*subject), millis(*moved_at)]);
+    let list = json!(subjects.iter().map(row).collect::<Vec<_>>()).to_string();
+    let stuck: Vec<Uuid> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(list).fetch_all(c).await)?;
+    Ok(stuck.into_iter().collect())
+}
+
 /// How many letters each pool has; pools without any are left out.
 pub async fn count_by_pool(db: &Db) -> Result<Vec<(Pool, i64)>, LedgerError> {
     let query = "select pool, count(*) from dead_letters group by pool order by pool";
@@ -296,6 +312,10 @@ mod tests {
 
         assert!(exists_for(&db, dead.subject, dead.died_at).await.unwrap());
         assert!(!exists_for(&db, dead.subject, moved_since).await.unwrap());
+        let stranger = Uuid::now_v7();
+        let asked = [(stranger, dead.died_at), (dead.subject, dead.died_at)];
+        assert_eq!(stuck(&db, &asked).await.unwrap(), HashSet::from([dead.subject]));
+        assert!(stuck(&db, &[(dead.subject, moved_since)]).await.unwrap().is_empty());
     }
 
     async fn a_retried_letter_is_a_job_again_and_an_unknown_one_stays(World { ctx: Context { db, .. }, .. }: World) {

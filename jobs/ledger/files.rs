@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::stores::Store;
-use super::uploads::{insert_row, moved};
+use super::uploads::moved;
 use super::{Db, LedgerError, Tx};
 use crate::model::file::File;
 use crate::model::report::Delta;
@@ -38,45 +38,6 @@ pub async fn store(db: &Db, upload: Upload, copy: Option<String>, now: Timestamp
     Ok(stored)
 }
 
-/// Stores an upload of which the org has the bytes already, in one go: the row is inserted as done, with its file.
-/// `None` when the org has no live blob with that digest.
-pub async fn store_known(
-    db: &Db,
-    mut upload: Upload,
-    sha256: Digest,
-    now: Timestamp,
-) -> Result<Option<Upload>, LedgerError> {
-    let stored = db
-        .write(move |mut tx| {
-            Box::pin(async move {
-                let Some((blob, size)) = join_blob(&mut tx, upload.org_id, sha256).await? else {
-                    return Ok(None);
-                };
-                upload.status = Status::Done;
-                upload.arrived_size = Some(size);
-                upload.verified_sha256 = Some(sha256);
-                upload.deduplicated = Some(true);
-                insert_row(&mut tx, upload.clone()).await?;
-                insert_file(&mut tx, entry_of(&upload, (sha256, size), blob, true)).await?;
-                append_delta(&mut tx, upload.org_id, Delta::stored(size, false), now).await?;
-                Ok(Some(upload))
-            })
-        })
-        .await?;
-    if let Some(upload) = &stored {
-        moved(db, upload.id, Status::Done, 1);
-    }
-    Ok(stored)
-}
-
-async fn join_blob(tx: &mut Tx<'_>, org: Uuid, sha256: Digest) -> Result<Option<(Uuid, i64)>, LedgerError> {
-    let query = "update blobs
-        set refs = refs + 1
-        where org_id = $1 and sha256 = $2 and state = 'live'
-        returning id, size";
-    Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(org).bind(sha256).fetch_optional(c).await)?)
-}
-
 pub(super) fn entry_of(upload: &Upload, (sha256, size): (Digest, i64), blob_id: Uuid, deduplicated: bool) -> File {
     File {
         id: upload.file_id,
@@ -93,29 +54,6 @@ pub(super) fn entry_of(upload: &Upload, (sha256, size): (Digest, i64), blob_id: 
         deduplicated,
         created_at: upload.created_at,
     }
-}
-
-async fn insert_file(tx: &mut Tx<'_>, file: File) -> Result<(), LedgerError> {
-    let query = "insert into files
-        (id, org_id, user_id, upload_id, blob_id, filename, size, sha256, content_type, target_kind, target_number,
-         deduplicated, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    sql!(tx.on(), c => sqlx::query(query)
-        .bind(file.id)
-        .bind(file.org_id)
-        .bind(file.user_id)
-        .bind(file.upload_id)
-        .bind(file.blob_id)
-        .bind(file.filename)
-        .bind(file.size)
-        .bind(file.sha256)
-        .bind(file.content_type)
-        .bind(file.target_kind)
-        .bind(file.target_number)
-        .bind(file.deduplicated)
-        .bind(file.created_at)
-        .execute(c).await.map(drop))?;
-    Ok(())
 }
 
 pub(super) async fn append_delta(tx: &mut Tx<'_>, org: Uuid, delta: Delta, now: Timestamp) -> Result<(), LedgerError> {

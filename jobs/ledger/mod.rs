@@ -23,6 +23,7 @@ macro_rules! sql {
 
 pub mod api_keys;
 pub mod batches;
+pub mod births;
 pub mod blobs;
 pub mod dead_letters;
 mod engine;
@@ -30,6 +31,8 @@ pub mod files;
 pub mod gather;
 pub mod kept;
 mod lender;
+pub mod lines;
+pub mod members;
 mod moves;
 pub mod orgs;
 pub mod pools;

@@ -14,6 +14,8 @@ use crate::model::Status;
 #[derive(Clone, Default)]
 pub struct Moves {
     lines: Lines,
+    /// Rings whenever an upload has come to an end, whichever.
+    ends: watch::Sender<()>,
     others: Option<Signals>,
 }
 
@@ -30,10 +32,10 @@ pub struct Waiter {
 impl Moves {
     /// Those of a ledger that other processes work on too.
     pub(super) fn told_by(others: &Signals) -> Self {
-        let lines = Lines::default();
-        let heard = Arc::clone(&lines);
-        others.on_move(move |upload, status| tell(&heard, upload, status));
-        Self { lines, others: Some(others.clone()) }
+        let moves = Self { others: Some(others.clone()), ..Self::default() };
+        let heard = Self { others: None, ..moves.clone() };
+        others.on_move(move |upload, status| heard.announce_here(upload, status));
+        moves
     }
 
     /// Starts to wait for an upload. Take it before reading the row, so that no move falls in between.
@@ -41,6 +43,12 @@ impl Moves {
     pub fn watch(&self, upload: Uuid) -> Waiter {
         let told = self.lines().entry(upload).or_default().subscribe();
         Waiter { moves: self.clone(), upload, told: Some(told) }
+    }
+
+    /// Hears whenever an upload has come to an end: for those who wait for many.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<()> {
+        self.ends.subscribe()
     }
 
     /// Tells those who wait for it where the upload stands now. Other processes are told of what their clients wait for: a
@@ -54,17 +62,16 @@ impl Moves {
 
     /// As [`Moves::announce`], in this process alone.
     pub fn announce_here(&self, upload: Uuid, status: Status) {
-        tell(&self.lines, upload, status);
+        if let Some(line) = self.lines().get(&upload) {
+            line.send_replace(Some(status));
+        }
+        if status.is_final() {
+            self.ends.send_replace(());
+        }
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Option<Status>>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn tell(lines: &Lines, upload: Uuid, status: Status) {
-    if let Some(line) = lines.lock().unwrap_or_else(PoisonError::into_inner).get(&upload) {
-        line.send_replace(Some(status));
     }
 }
 

@@ -10,10 +10,11 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::births::{Birth, Born, insert_all};
 use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
@@ -91,18 +92,6 @@ pub(super) const VERIFY: &str = "update uploads
     where uploads.id = unhex(given.value ->> 'id') and status || '' = 'arrived' and etag = given.value ->> 'etag'
     returning uploads.id";
 
-const INSERT: &str = "insert into uploads
-    (id, org_id, user_id, status, filename, size, content_type, sha256, target_kind, target_number, client_ref, metadata,
-     object_key, policy_expires_at, file_id, resume_at, created_at, updated_at)
-    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4,
-        cast(value ->> 5 as bigint), value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
-        value ->> 12, cast(value ->> 13 as bigint), unhex(value ->> 14), cast(value ->> 15 as bigint),
-        cast(value ->> 16 as bigint), cast(value ->> 17 as bigint)
-    from json_each($1)
-    where true
-    on conflict do nothing
-    returning id";
-
 pub(super) const FIND: &str = "select * from uploads where id in (select unhex(atom) from json_each($1))";
 
 /// What is asked of uploads by many at once.
@@ -113,7 +102,7 @@ pub(crate) struct Gathered {
     pub(super) arrive: Gather<Arrive, bool>,
     pub(super) verify: Gather<Verify, bool>,
     pub(super) store: Gather<Store, Stored>,
-    pub(super) insert: Gather<Upload, bool>,
+    pub(super) insert: Gather<Birth, Born>,
 }
 
 impl Gathered {
@@ -125,7 +114,7 @@ impl Gathered {
             arrive: mover(engine, ARRIVE, |arrive: &Arrive| &arrive.id),
             verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
             store: Gather::new(move |stores| store_all(storing.clone(), stores)),
-            insert: Gather::new(move |rows| insert(inserting.clone(), rows)),
+            insert: Gather::new(move |births| insert_all(inserting.clone(), births)),
         }
     }
 }
@@ -164,44 +153,6 @@ where
             Ok(ids.iter().map(|id| moved.remove(id)).collect())
         }
     })
-}
-
-/// New rows, as many as are not in conflict with what stands. `false` for the others.
-async fn insert(engine: Engine, mut rows: Vec<Upload>) -> Result<Vec<bool>, LedgerError> {
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    // The ref is what two processes may both want to insert, and wait for each other about.
-    rows.sort_by(|one, other| (one.org_id, &one.client_ref).cmp(&(other.org_id, &other.client_ref)));
-    let list = json!(rows.iter().map(new_row).collect::<Vec<_>>()).to_string();
-    let inserted: Vec<Uuid> = engine
-        .write(Unit::Statement, move |mut tx| {
-            Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?) })
-        })
-        .await?;
-    Ok(ids.iter().map(|id| inserted.contains(id)).collect())
-}
-
-/// What a door knows of an upload that was just asked for; everything else is null or zero.
-fn new_row(row: &Upload) -> Value {
-    json!([
-        listed(row.id),
-        listed(row.org_id),
-        listed(row.user_id),
-        row.status,
-        row.filename,
-        row.size,
-        row.content_type,
-        row.sha256,
-        row.target_kind,
-        row.target_number,
-        row.client_ref,
-        row.metadata,
-        row.object_key,
-        row.policy_expires_at.map(millis),
-        listed(row.file_id),
-        row.resume_at.map(millis),
-        millis(row.created_at),
-        millis(row.updated_at),
-    ])
 }
 
 /// The rows in the order of the ids. The same row may have been asked for twice.

@@ -74,6 +74,16 @@ pub(super) async fn store_all(engine: Engine, stores: Vec<Store>) -> Result<Vec<
     engine.write(Unit::Statements, move |mut tx| Box::pin(async move { Ok(store_in(&mut tx, &stores).await?) })).await
 }
 
+/// Gives those that were born done their files. What became of each, in order: joined, or leaving where the org has no blob
+/// to join any more.
+pub(super) async fn join_all(tx: &mut Tx<'_>, stores: &[Store]) -> Result<Vec<Stored>, sqlx::Error> {
+    let mut groups = group(stores, &(0..stores.len()).collect::<Vec<_>>());
+    join(tx, &mut groups).await?;
+    let answers = answers(stores.len(), &groups);
+    record(tx, stores, &groups, &answers).await?;
+    Ok(answers)
+}
+
 /// Uploads that bring the same bytes to the same org.
 struct Group<'s> {
     org: Uuid,
@@ -102,6 +112,7 @@ async fn store_in(tx: &mut Tx<'_>, stores: &[Store]) -> Result<Vec<Stored>, sqlx
         run(tx, PUT_BACK, &lost.iter().map(|store| put_back(store)).collect::<Vec<_>>()).await?;
     }
     record(tx, stores, &groups, &answers).await?;
+    tell(tx, stores, &answers).await?;
     Ok(answers)
 }
 
@@ -216,21 +227,30 @@ fn put_back(store: &Store) -> Value {
     json!({ "id": listed(upload.id), "updated_at": millis(upload.updated_at), "resume_at": resume_at })
 }
 
-/// Writes the entries, what the uploads say of them, and one delta for each org.
+/// Has the uploads say whether the org had their bytes.
+async fn tell(tx: &mut Tx<'_>, stores: &[Store], answers: &[Stored]) -> Result<(), sqlx::Error> {
+    let row = |(store, answer): (&Store, &Stored)| match answer {
+        Stored::Adopted | Stored::Joined => Some(json!([listed(store.upload.id), *answer == Stored::Joined])),
+        Stored::Lost | Stored::Leaving => None,
+    };
+    let told: Vec<_> = stores.iter().zip(answers).filter_map(row).collect();
+    if told.is_empty() { Ok(()) } else { run(tx, DEDUPLICATED, &told).await }
+}
+
+/// Writes the entries, and one delta for each org.
 async fn record(
     tx: &mut Tx<'_>,
     stores: &[Store],
     groups: &[Group<'_>],
     answers: &[Stored],
 ) -> Result<(), sqlx::Error> {
-    let (mut files, mut told, mut deltas) = (Vec::new(), Vec::new(), HashMap::<Uuid, (Delta, i64)>::new());
+    let (mut files, mut deltas) = (Vec::new(), HashMap::<Uuid, (Delta, i64)>::new());
     for group in groups {
         let Some(blob) = group.blob else { continue };
         for &place in &group.members {
             let Store { upload, now, .. } = &stores[place];
             let (joined, size) = (answers[place] == Stored::Joined, upload.arrived_size.unwrap_or(0));
             files.push(file_row(&entry_of(upload, (group.sha256, size), blob, joined)));
-            told.push(json!([listed(upload.id), joined]));
             let (delta, at) = deltas.entry(group.org).or_insert((Delta::NONE, millis(*now)));
             (*delta, *at) = (delta.plus(Delta::stored(size, !joined)), millis(*now));
         }
@@ -242,7 +262,6 @@ async fn record(
         json!([listed(*org), delta.files, delta.bytes, delta.unique_files, delta.unique_bytes, now])
     };
     run(tx, FILES, &files).await?;
-    run(tx, DEDUPLICATED, &told).await?;
     run(tx, DELTAS, &deltas.iter().map(delta_row).collect::<Vec<_>>()).await
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::births::{self, Birth};
 use super::steps::{Arrive, Issue, Verify, listed, millis};
 use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
@@ -21,7 +22,7 @@ pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
 /// Adds the row of an upload that was just asked for, of which only what a door knows is kept. [`LedgerError::is_taken`] when
 /// its `client_ref` stands for another open upload of the org.
 pub async fn request(db: &Db, row: Upload) -> Result<(), LedgerError> {
-    if db.gathered().insert.ask(row).await? { Ok(()) } else { Err(LedgerError::Taken) }
+    births::ask(db, Birth::requested(row, None)).await?.map(drop).ok_or(LedgerError::Taken)
 }
 
 async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {

@@ -158,7 +158,9 @@ impl Progress {
         };
         let running = sum(&[Status::Arrived, Status::Verified]);
         let successes = sum(&[Status::Done]);
-        let failures = sum(&[Status::Rejected, Status::Expired, Status::Cancelled]);
+        // Lines of a batch that was cancelled before they were uploads: they fail with it.
+        let dropped = if batch.mode == Mode::Each && batch.closed_at.is_some() { tasks - uploads } else { 0 };
+        let failures = sum(&[Status::Rejected, Status::Expired, Status::Cancelled]) + dropped;
         Self { tasks, pending: tasks - running - successes - failures, running, successes, failures }
     }
 
@@ -201,6 +203,13 @@ mod tests {
         assert_eq!(progress, Progress { tasks: 8, pending: 4, running: 1, successes: 3, failures: 0 });
         assert!(!progress.is_over());
         assert!((progress.fraction() - 0.375).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn lines_that_were_dropped_have_failed() {
+        let cancelled = Batch { closed_at: Some(Timestamp::from_millis(1)), ..each(10) };
+        let progress = Progress::of(&cancelled, &[count(Status::Cancelled, 3), count(Status::Done, 1)]);
+        assert_eq!(progress, Progress { tasks: 10, pending: 0, running: 0, successes: 1, failures: 9 });
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod file;
 pub mod filename;
 pub mod keys;
 pub mod manifest;
+pub mod line;
 pub mod notice;
 pub mod org;
 pub mod path;
@@ -21,6 +22,7 @@ pub mod upload;
 
 pub use batch::Batch;
 pub use digest::Digest;
+pub use line::Line;
 pub use target::Target;
 pub use time::Timestamp;
 pub use upload::{Status, Upload};

@@ -26,32 +26,44 @@ impl FromRequest<Arc<Http>> for Fields {
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType("application/json"));
         }
-        let text = Bytes::from_request(request, http).await.map_err(|error| unread(&error, http))?;
+        let text = Bytes::from_request(request, http).await;
+        let text = text.map_err(|error| unread(&error, http.settings.max_body))?;
         match serde_json::from_slice(&text) {
-            Ok(Value::Object(left)) => Ok(Self { left, within: "" }),
+            Ok(Value::Object(left)) => Ok(Self::of(left)),
             Ok(_) => Err(ApiError::BadRequest("The body must be a JSON object".to_owned())),
             Err(error) => Err(ApiError::BadRequest(format!("The body is not valid JSON: {error}"))),
         }
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// The media type of the body, in lower case and without parameters.
+pub fn media_type(headers: &HeaderMap) -> String {
     let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether the body says that it is JSON.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = media_type(headers);
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-/// The refusal of a body that did not come whole.
-pub fn unread(error: &BytesRejection, http: &Http) -> ApiError {
+/// The refusal of a body that did not come whole, where so many bytes may come.
+pub fn unread(error: &BytesRejection, most: usize) -> ApiError {
     match error {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::PayloadTooLarge(format!("The body may have {} bytes at most", http.settings.max_body))
+            ApiError::PayloadTooLarge(format!("The body may have {most} bytes at most"))
         }
         _ => ApiError::BadRequest("The body broke off".to_owned()),
     }
 }
 
 impl Fields {
+    /// The fields of an object that was read already.
+    pub const fn of(left: Map<String, Value>) -> Self {
+        Self { left, within: "" }
+    }
+
     /// Takes a field out; `None` when it is missing or null.
     pub fn take<T: DeserializeOwned>(&mut self, name: &str, fault: &str) -> Result<Option<T>, ApiError> {
         match self.left.remove(name) {

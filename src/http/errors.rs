@@ -65,6 +65,14 @@ pub enum ApiError {
         /// Why, as the end of a sentence.
         fault: String,
     },
+    /// One line of a body of many will not do, so none is taken.
+    #[error("Line {line}: {fault}")]
+    UnprocessableLine {
+        /// Which, from 1.
+        line: usize,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// One query parameter will not do: as [`ApiError::Unprocessable`], but there was no post.
     #[error("Query parameter `{name}` {fault}")]
     UnprocessableQuery {
@@ -98,7 +106,7 @@ impl ApiError {
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict_error"),
             Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large_error"),
             Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type_error"),
-            Self::Unprocessable { .. } | Self::UnprocessableQuery { .. } => {
+            Self::Unprocessable { .. } | Self::UnprocessableLine { .. } | Self::UnprocessableQuery { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_error")
             }
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
@@ -113,7 +121,8 @@ impl ApiError {
             | Self::BadRequest(_)
             | Self::PayloadTooLarge(_)
             | Self::UnsupportedMediaType(_)
-            | Self::Unprocessable { .. } => POORLY_FORMED,
+            | Self::Unprocessable { .. }
+            | Self::UnprocessableLine { .. } => POORLY_FORMED,
             Self::UnprocessableQuery { .. } => "Get request was poorly formed",
             Self::Authentication => "Error getting authentication",
             Self::Authorization(_) => "User lacks authorization to make this request",

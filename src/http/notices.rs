@@ -81,7 +81,7 @@ async fn take(
     State(http): State<Arc<Http>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
-    let body = body.map_err(|error| unread(&error, &http))?;
+    let body = body.map_err(|error| unread(&error, http.settings.max_body))?;
     let body =
         std::str::from_utf8(&body).map_err(|_| ApiError::BadRequest("The notice is not text in UTF-8".to_owned()))?;
     let arrivals = if body.trim().is_empty() { 0 } else { hand_over(&http, body).await? };

@@ -14,7 +14,7 @@ pub fn fresh(caller: &Caller, filename: String, now: Timestamp) -> Upload {
 }
 
 /// The media type that a name suggests; `None` when it suggests none.
-fn guess_type(filename: &str) -> Option<String> {
+pub fn guess_type(filename: &str) -> Option<String> {
     mime_guess::from_path(filename).first_raw().map(str::to_owned)
 }
 

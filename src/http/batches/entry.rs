@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longshore_jobs::ledger::batches;
+use longshore_jobs::ledger::{batches, dead_letters};
 use longshore_jobs::model::batch::{Count, Mode, Progress};
 use longshore_jobs::model::{Batch, Status, Target, Timestamp};
 use serde::Serialize;
@@ -44,6 +44,9 @@ pub struct BatchEntry {
     max_files: Option<i64>,
     max_file_size: Option<i64>,
     manifest: Option<ManifestEntry>,
+    /// Its job is dead: a person has to look.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    attention: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,13 +56,27 @@ struct ManifestEntry {
 
 /// The batch with its counts as they are now.
 pub async fn entry(http: &Http, batch: Batch) -> Result<BatchEntry, ApiError> {
-    let counts = batches::counts(&http.ctx.db, batch.id).await?;
-    Ok(describe(batch, &counts))
+    let mut entries = entries(http, vec![batch]).await?;
+    entries.pop().ok_or(ApiError::BatchNotFound)
 }
 
-fn describe(batch: Batch, counts: &[Count]) -> BatchEntry {
+/// As [`entry`], of many at once.
+pub async fn entries(http: &Http, rows: Vec<Batch>) -> Result<Vec<BatchEntry>, ApiError> {
+    let ids: Vec<Uuid> = rows.iter().map(|batch| batch.id).collect();
+    let mut counts = batches::counts_of(&http.ctx.db, &ids).await?;
+    let open = rows.iter().filter(|batch| batch.closed_at.is_none());
+    let moved: Vec<_> = open.map(|batch| (batch.id, batch.updated_at)).collect();
+    let stuck = dead_letters::stuck(&http.ctx.db, &moved).await?;
+    let describe = |batch: Batch| {
+        let attention = stuck.contains(&batch.id);
+        BatchEntry { attention, ..describe(&batch, &counts.remove(&batch.id).unwrap_or_default()) }
+    };
+    Ok(rows.into_iter().map(describe).collect())
+}
+
+fn describe(batch: &Batch, counts: &[Count]) -> BatchEntry {
     let of = |status: Status| counts.iter().find(|count| count.status == status);
-    let progress = Progress::of(&batch, counts);
+    let progress = Progress::of(batch, counts);
     BatchEntry {
         id: batch.id,
         mode: batch.mode,
@@ -86,5 +103,6 @@ fn describe(batch: Batch, counts: &[Count]) -> BatchEntry {
         max_files: batch.max_files,
         max_file_size: batch.max_file_size,
         manifest: batch.manifest_lines.map(|lines| ManifestEntry { lines }),
+        attention: false,
     }
 }

@@ -9,7 +9,8 @@ use http::StatusCode;
 use longshore_jobs::fold_reports::FoldReports;
 use longshore_jobs::issue_policy::IssuePolicy;
 use longshore_jobs::job::{Lane, NewJob, with_causes};
-use longshore_jobs::ledger::{LedgerError, blobs, files, uploads};
+use longshore_jobs::ledger::births::{self, Birth};
+use longshore_jobs::ledger::{blobs, uploads};
 use longshore_jobs::model::file::BlobState;
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::policy::PostPolicy;
@@ -26,7 +27,7 @@ use super::super::errors::ApiError;
 use super::super::waiting::{self, Goal, lacks_policy};
 use super::super::{Http, rows};
 use super::answer;
-use super::request::Asked;
+use super::request::{Asked, other_size};
 
 /// Takes in a wish for an upload.
 pub async fn create(
@@ -77,35 +78,35 @@ fn is_good(http: &Http, upload: &Upload) -> bool {
 
 /// Writes the row: done if the org has the bytes, else requested. `None` when its `ref` was taken in the meantime.
 async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upload>, ApiError> {
-    let now = http.ctx.now();
-    let row = asked.row(rows::fresh(caller, asked.filename.clone(), now));
+    let (now, limits) = (http.ctx.now(), http.ctx.limits);
     let known = match asked.sha256 {
-        Some(sha256) if has_bytes(http, caller, asked, sha256).await? => sha256,
-        _ => return insert(http, asked, row).await,
+        Some(sha256) => known_size(http, caller, asked, sha256).await?,
+        None => None,
     };
-    let stored = files::store_known(&http.ctx.db, row.clone(), known, now).await;
-    match unless_taken(asked, stored)? {
-        None => Ok(None),
-        // The blob has begun to leave.
-        Some(None) => insert(http, asked, row).await,
-        Some(Some(upload)) => {
-            note_known(http, &upload).await;
-            Ok(Some(upload))
-        }
+    let fresh = asked.row(rows::fresh(caller, asked.filename.clone(), now));
+    let row = Upload {
+        resume_at: Some(now + limits.resume_after),
+        policy_expires_at: Some(now + policy_life(limits.policy_life, fresh.size)),
+        ..fresh
+    };
+    let born = births::ask(&http.ctx.db, Birth::requested(row, known)).await?;
+    if let Some(upload) = born.as_ref().filter(|upload| upload.status == Status::Done) {
+        note_known(http, upload).await;
     }
+    Ok(born)
 }
 
-/// Whether the org's blob with these bytes stands and is whole; 422 when the declared size is not that blob's.
-async fn has_bytes(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) -> Result<bool, ApiError> {
+/// The size of the org's blob with these bytes, if it stands and is whole; 422 when another one is declared.
+async fn known_size(http: &Http, caller: &Caller, asked: &Asked, sha256: Digest) -> Result<Option<i64>, ApiError> {
     let blob = blobs::find(&http.ctx.db, caller.org(), sha256).await?;
     let Some(blob) = blob.filter(|blob| blob.state == BlobState::Live) else {
-        return Ok(false);
+        return Ok(None);
     };
     if asked.size.is_some_and(|size| size != blob.size) {
-        let fault = format!("does not fit `sha256`: the bytes with that hash are {}", blob.size);
-        return Err(ApiError::Unprocessable { field: "size".to_owned(), fault });
+        return Err(ApiError::Unprocessable { field: "size".to_owned(), fault: other_size(blob.size) });
     }
-    Ok(http.ctx.bucket.head(&blob.object_key).await?.is_some_and(|head| head.size == blob.size))
+    let head = http.ctx.bucket.head(&blob.object_key).await?;
+    Ok(head.filter(|head| head.size == blob.size).map(|head| head.size))
 }
 
 /// The file is stored; what follows is accounting, and the schedule makes up for a fold that is lost.
@@ -116,22 +117,6 @@ async fn note_known(http: &Http, upload: &Upload) {
     let due = http.ctx.now() + FoldReports::DELAY;
     if let Err(error) = http.ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, due)]).await {
         tracing::warn!(%error, "a fold is left to the schedule");
-    }
-}
-
-async fn insert(http: &Http, asked: &Asked, mut row: Upload) -> Result<Option<Upload>, ApiError> {
-    let limits = http.ctx.limits;
-    row.resume_at = Some(row.created_at + limits.resume_after);
-    row.policy_expires_at = Some(row.created_at + policy_life(limits.policy_life, row.size));
-    let inserted = uploads::request(&http.ctx.db, row.clone()).await;
-    Ok(unless_taken(asked, inserted)?.map(|()| row))
-}
-
-/// `None` when the write failed because of the client's `ref`.
-fn unless_taken<T>(asked: &Asked, written: Result<T, LedgerError>) -> Result<Option<T>, ApiError> {
-    match written {
-        Err(error) if error.is_taken() && asked.client_ref.is_some() => Ok(None),
-        written => Ok(Some(written?)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! An upload as clients see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::model::org::Scope;
@@ -34,6 +34,7 @@ pub struct UploadEntry {
     r#ref: Option<String>,
     metadata: Option<Value>,
     upload: Option<PolicyEntry>,
+    batch_id: Option<Uuid>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     attention: bool,
 }
@@ -51,10 +52,18 @@ struct PolicyEntry {
     expires_at: Timestamp,
 }
 
-/// The upload as this caller may see it: a policy is for those alone who may upload.
-pub async fn entry(http: &Http, caller: &Caller, row: Upload) -> Result<UploadEntry, ApiError> {
-    let attention = !row.status.is_final() && dead_letters::exists_for(&http.ctx.db, row.id, row.updated_at).await?;
-    let upload = if caller.may(Scope::Upload) { policy(&row, http.ctx.now())? } else { None };
+/// The uploads as this caller may see them: a policy is for those alone who may upload.
+pub async fn entries(http: &Http, caller: &Caller, rows: Vec<Upload>) -> Result<Vec<UploadEntry>, ApiError> {
+    let open = rows.iter().filter(|row| !row.status.is_final());
+    let moved: Vec<_> = open.map(|row| (row.id, row.updated_at)).collect();
+    let stuck = dead_letters::stuck(&http.ctx.db, &moved).await?;
+    let (now, may) = (http.ctx.now(), caller.may(Scope::Upload));
+    rows.into_iter().map(|row| describe(row, may.then_some(now), &stuck)).collect()
+}
+
+/// `now` when the policy may be shown.
+fn describe(row: Upload, now: Option<Timestamp>, stuck: &HashSet<Uuid>) -> Result<UploadEntry, ApiError> {
+    let upload = now.map(|now| policy(&row, now)).transpose()?.flatten();
     let metadata = row.metadata.as_deref().map(serde_json::from_str).transpose();
     Ok(UploadEntry {
         id: row.id,
@@ -70,7 +79,8 @@ pub async fn entry(http: &Http, caller: &Caller, row: Upload) -> Result<UploadEn
         r#ref: row.client_ref,
         metadata: metadata.map_err(unreadable)?,
         upload,
-        attention,
+        attention: stuck.contains(&row.id),
+        batch_id: row.batch_id,
         filename: row.filename,
         r#type: row.content_type,
     })

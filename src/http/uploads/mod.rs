@@ -2,7 +2,7 @@
 
 mod create;
 mod entry;
-mod request;
+pub mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use longshore_jobs::record_arrival::RecordArrival;
 use serde_json::{Value, json};
 
 use self::create::{create, obtain_policy, renew};
-use self::entry::entry;
+pub use self::entry::entries;
 use super::answer::{DELETED, GOT, POSTED, envelope};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
@@ -28,7 +28,8 @@ use super::errors::ApiError;
 use super::waiting::{self, Goal, lacks_policy};
 use super::{Http, files};
 
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// Says which preference was followed (RFC 7240).
+pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Everything below `/api/uploads`.
 pub fn routes() -> Router<Arc<Http>> {
@@ -63,7 +64,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let location = format!("/api/uploads/{}", upload.id);
     let waits = lacks_policy(&upload);
-    let entries = [entry(http, caller, upload).await?];
+    let entries = entries(http, caller, vec![upload]).await?;
     let mut response = (code, Json(envelope(message, "uploads", &entries))).into_response();
     let headers = response.headers_mut();
     if code == StatusCode::CREATED || code == StatusCode::ACCEPTED {
@@ -96,10 +97,7 @@ async fn list(State(http): State<Arc<Http>>, caller: Caller, query: Query) -> Re
     let (page, per_page) = files::page_of(&query)?;
     let offset = (page - 1).saturating_mul(per_page);
     let (rows, count) = uploads::list(&http.ctx.db, caller.org(), &filter, per_page, offset).await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in rows {
-        entries.push(entry(&http, &caller, row).await?);
-    }
+    let entries = entries(&http, &caller, rows).await?;
     let mut answer = envelope(GOT, "uploads", &entries);
     answer.extend([
         ("count".to_owned(), json!(count)),

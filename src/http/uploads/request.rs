@@ -1,12 +1,12 @@
 //! What a client may ask for, field by field.
 
 use longshore_jobs::model::target::TargetKind;
-use longshore_jobs::model::{Digest, Target, Upload, filename};
+use longshore_jobs::model::{Digest, Line, Target, Upload, filename};
 use serde_json::{Map, Value};
 
 use super::super::body::Fields;
 use super::super::errors::ApiError;
-use super::super::rows::is_media_type;
+use super::super::rows::{self, is_media_type};
 
 /// The longest `ref` in bytes.
 const LONGEST_REF: usize = 200;
@@ -46,6 +46,20 @@ impl Asked {
         Ok(asked)
     }
 
+    /// As a line of a batch.
+    pub fn into_line(self) -> Line {
+        let guessed = || rows::guess_type(&self.filename);
+        Line {
+            content_type: self.content_type.or_else(guessed),
+            filename: self.filename,
+            size: self.size,
+            sha256: self.sha256,
+            target: self.target,
+            client_ref: self.client_ref,
+            metadata: self.metadata,
+        }
+    }
+
     /// The row with what was asked for.
     pub fn row(&self, fresh: Upload) -> Upload {
         Upload {
@@ -59,6 +73,11 @@ impl Asked {
             ..fresh
         }
     }
+}
+
+/// What is wrong with the size that goes with known bytes which have another.
+pub fn other_size(known: i64) -> String {
+    format!("does not fit `sha256`: the bytes with that hash are {known}")
 }
 
 fn read_filename(fields: &mut Fields) -> Result<String, ApiError> {
@@ -92,7 +111,8 @@ fn read_sha256(fields: &mut Fields) -> Result<Option<Digest>, ApiError> {
     digest.map_err(|fault| fields.fault("sha256", format!("will not do: {fault}")))
 }
 
-fn read_target(fields: &mut Fields) -> Result<Option<Target>, ApiError> {
+/// What the upload is for, from the field `target`.
+pub fn read_target(fields: &mut Fields) -> Result<Option<Target>, ApiError> {
     let Some(mut parts) = fields.take_fields("target", "target.")? else {
         return Ok(None);
     };

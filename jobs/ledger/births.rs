@@ -1,0 +1,192 @@
+//! Uploads are born: many with one statement, and those of which the org has the bytes at once as files.
+//!
+//! A row that the unique index of refs does not let in is left out; the others of its list do not suffer for it. Where the
+//! org's blob is gone by the time of the write, the row is born as it would have been without one.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::engine::{Engine, Unit};
+use super::files::Stored;
+use super::steps::{listed, millis};
+use super::stores::{Store, join_all};
+use super::uploads::moved;
+use super::{Db, LedgerError, Tx};
+use crate::model::{Status, Timestamp, Upload};
+
+/// An upload on its way into the ledger.
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// Without the bytes: requested, or issued with its policy.
+    pub upload: Upload,
+    /// The size of the org's blob with the declared digest; `None` when the org is not known to have the bytes.
+    pub known: Option<i64>,
+    /// When its object is looked for first; `None` while it has no policy.
+    pub poll_at: Option<Timestamp>,
+}
+
+/// What became of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Born {
+    /// It waits for its bytes.
+    Wanting,
+    /// It is done: the org has the bytes.
+    Done,
+    /// Its `ref` stands for another upload; nothing was written.
+    Taken,
+}
+
+impl Birth {
+    /// One that has no policy yet.
+    #[must_use]
+    pub const fn requested(upload: Upload, known: Option<i64>) -> Self {
+        Self { upload, known, poll_at: None }
+    }
+
+    /// As it is when the org has the bytes; `None` when it is not known to.
+    fn done(&self) -> Option<Upload> {
+        let (size, sha256) = (self.known?, self.upload.sha256?);
+        Some(Upload {
+            status: Status::Done,
+            arrived_size: Some(size),
+            verified_sha256: Some(sha256),
+            deduplicated: Some(true),
+            policy: None,
+            policy_expires_at: None,
+            resume_at: None,
+            ..self.upload.clone()
+        })
+    }
+}
+
+const INSERT: &str = "insert into uploads
+    (id, org_id, user_id, status, filename, size, content_type, sha256, target_kind, target_number, client_ref, metadata,
+     object_key, policy, policy_expires_at, next_poll_at, file_id, resume_at, created_at, updated_at, batch_id, arrived_size,
+     verified_sha256, deduplicated)
+    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4,
+        cast(value ->> 5 as bigint), value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
+        value ->> 12, value ->> 13, cast(value ->> 14 as bigint), cast(value ->> 15 as bigint), unhex(value ->> 16),
+        cast(value ->> 17 as bigint), cast(value ->> 18 as bigint), cast(value ->> 19 as bigint), unhex(value ->> 20),
+        cast(value ->> 21 as bigint), value ->> 22, cast(value ->> 23 as boolean)
+    from json_each($1)
+    where true
+    on conflict do nothing
+    returning id";
+
+const WANTING: &str = "update uploads
+    set status = given.value ->> 'status', policy = given.value ->> 'policy',
+        policy_expires_at = cast(given.value ->> 'ends' as bigint), next_poll_at = cast(given.value ->> 'poll_at' as bigint),
+        resume_at = cast(given.value ->> 'resume_at' as bigint), arrived_size = null, verified_sha256 = null,
+        deduplicated = null
+    from json_each($1) given
+    where uploads.id = unhex(given.value ->> 'id')";
+
+/// Adds one, together with others that are asked for at the same time, and returns the row as it was born. `None` when its
+/// `ref` stands for another open upload of the org.
+pub async fn ask(db: &Db, birth: Birth) -> Result<Option<Upload>, LedgerError> {
+    let born = db.gathered().insert.ask(birth.clone()).await?;
+    announce(db, &[(birth.upload.id, born)]);
+    Ok(match born {
+        Born::Taken => None,
+        Born::Wanting => Some(birth.upload),
+        Born::Done => birth.done(),
+    })
+}
+
+/// Tells of those that were born done; nobody can wait for the others yet.
+pub(super) fn announce(db: &Db, born: &[(Uuid, Born)]) {
+    for (id, _) in born.iter().filter(|(_, born)| *born == Born::Done) {
+        moved(db, *id, Status::Done, 1);
+    }
+}
+
+/// What became of each, in order.
+pub(super) async fn insert_all(engine: Engine, births: Vec<Birth>) -> Result<Vec<Born>, LedgerError> {
+    let unit = if births.iter().any(|birth| birth.known.is_some()) { Unit::Statements } else { Unit::Statement };
+    engine.write(unit, move |mut tx| Box::pin(async move { Ok(insert_in(&mut tx, &births).await?) })).await
+}
+
+/// As [`insert_all`], within a transaction.
+pub(super) async fn insert_in(tx: &mut Tx<'_>, births: &[Birth]) -> Result<Vec<Born>, sqlx::Error> {
+    let inserted = insert(tx, births).await?;
+    let store = |upload: Upload| Store { now: upload.updated_at, copy: None, upload };
+    let known = births.iter().filter(|birth| inserted.contains(&birth.upload.id)).filter_map(Birth::done);
+    let stores: Vec<Store> = known.map(store).collect();
+    let stored = if stores.is_empty() { Vec::new() } else { join_all(tx, &stores).await? };
+    let stored: HashMap<Uuid, Stored> = stores.iter().map(|store| store.upload.id).zip(stored).collect();
+    want(tx, births, &stored).await?;
+    let fate = |birth: &Birth| match stored.get(&birth.upload.id) {
+        Some(Stored::Joined) => Born::Done,
+        _ if inserted.contains(&birth.upload.id) => Born::Wanting,
+        _ => Born::Taken,
+    };
+    Ok(births.iter().map(fate).collect())
+}
+
+/// New rows, as many as are not in conflict with what stands; returns which.
+async fn insert(tx: &mut Tx<'_>, births: &[Birth]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut in_order: Vec<&Birth> = births.iter().collect();
+    // The ref is what two processes may both want to insert, and wait for each other about.
+    in_order.sort_by_key(|birth| (birth.upload.org_id, &birth.upload.client_ref));
+    let list = json!(in_order.into_iter().map(new_row).collect::<Vec<_>>()).to_string();
+    let inserted: Vec<Uuid> = sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?;
+    Ok(inserted.into_iter().collect())
+}
+
+/// Makes of those whose blob has begun to leave what they are without it.
+async fn want(tx: &mut Tx<'_>, births: &[Birth], stored: &HashMap<Uuid, Stored>) -> Result<(), sqlx::Error> {
+    let left = births.iter().filter(|birth| stored.get(&birth.upload.id) == Some(&Stored::Leaving));
+    let rows: Vec<Value> = left.map(wanting_row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let list = json!(rows).to_string();
+    sql!(tx.on(), c => sqlx::query(WANTING).bind(list).execute(c).await.map(drop))
+}
+
+fn wanting_row(birth: &Birth) -> Value {
+    let Birth { upload, poll_at, .. } = birth;
+    json!({
+        "id": listed(upload.id),
+        "status": upload.status,
+        "policy": upload.policy,
+        "ends": upload.policy_expires_at.map(millis),
+        "poll_at": poll_at.map(millis),
+        "resume_at": upload.resume_at.map(millis),
+    })
+}
+
+/// What is known of an upload that was just asked for; everything else is null or zero.
+fn new_row(birth: &Birth) -> Value {
+    let done = birth.done();
+    let poll_at = if done.is_some() { None } else { birth.poll_at };
+    let row = done.as_ref().unwrap_or(&birth.upload);
+    json!([
+        listed(row.id),
+        listed(row.org_id),
+        listed(row.user_id),
+        row.status,
+        row.filename,
+        row.size,
+        row.content_type,
+        row.sha256,
+        row.target_kind,
+        row.target_number,
+        row.client_ref,
+        row.metadata,
+        row.object_key,
+        row.policy,
+        row.policy_expires_at.map(millis),
+        poll_at.map(millis),
+        listed(row.file_id),
+        row.resume_at.map(millis),
+        millis(row.created_at),
+        millis(row.updated_at),
+        row.batch_id.map(listed),
+        row.arrived_size,
+        row.verified_sha256,
+        row.deduplicated,
+    ])
+}
