@@ -65,10 +65,10 @@ pub(crate) struct Upload {
     /// Whether the org already had the bytes; `None` until that is known.
     #[serde(default)]
     pub(crate) deduplicated: Option<bool>,
-    /// RFC 3339 in UTC with milliseconds, so that it sorts as text.
+    /// The batch that has made it.
     #[serde(default)]
-    pub(crate) created_at: String,
-    /// When it last moved, likewise.
+    pub(crate) batch_id: Option<Uuid>,
+    /// RFC 3339 in UTC with milliseconds, so that it sorts as text.
     #[serde(default)]
     pub(crate) updated_at: String,
     /// Whether its job is dead, so that nothing will happen until an operator acts.

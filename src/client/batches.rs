@@ -21,8 +21,6 @@ const PAGE: usize = 1_000;
 pub(crate) struct Batch {
     /// Its id.
     pub(crate) id: Uuid,
-    /// RFC 3339 in UTC with milliseconds, so that it sorts as text.
-    pub(crate) created_at: String,
     /// When it ceased to take anything in.
     #[serde(default)]
     pub(crate) closed_at: Option<String>,

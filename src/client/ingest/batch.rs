@@ -73,7 +73,7 @@ async fn deliver(run: &Arc<Run>, batch: &Batch, files: Vec<Ready>) -> Result<(Po
         let page = run.api.batch_uploads(batch.id, after.as_deref()).await?;
         for upload in page.uploads {
             let Some(file) = upload.client_ref.as_ref().and_then(|known| files.remove(known)) else { continue };
-            let journey = Journey::within(run, file, &upload, upload.created_at >= batch.created_at);
+            let journey = Journey::within(run, file, &upload, upload.batch_id == Some(batch.id));
             posted.extend(flights.launch(fly(journey, upload)).await?.into_iter().flatten());
         }
         after = page.next;
