@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn only_the_files_that_are_named_are_left_and_those_that_are_not_there_are_told() {
         let found = |name: &str| Found { path: name.into(), name: name.to_owned(), size: 1 };
-        let mut walked = Walked { files: vec![found("a.txt"), found("c.txt")], skipped: 3, ..Walked::default() };
+        let mut walked = Walked::default();
+        (walked.files, walked.skipped) = (vec![found("a.txt"), found("c.txt")], 3);
         walked.failures.push(("d".to_owned(), "permission denied".to_owned()));
 
         read(&format!("{LINE}{}", LINE.replace("a.txt", "b/b.txt"))).unwrap().select(&mut walked);
