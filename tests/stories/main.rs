@@ -34,6 +34,7 @@ mod crashes;
 mod engines;
 mod fleet;
 mod ingest;
+mod ingest_batches;
 mod isolation;
 mod server;
 mod uploads;
