@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::expire_uploads::ExpireUploads;
+use crate::issue_batch::IssueBatch;
 use crate::job::{Context, NewJob};
+use crate::ledger::{batches, members};
 use crate::model::policy::{PolicyTerms, PostPolicy};
-use crate::model::{Digest, Status};
+use crate::model::{Batch, Digest, Line, Status, Upload};
 use crate::outside::{
     Body, Bucket, BucketAddress, BucketError, Chunks, Listing, ObjectHead, Queue, QueueError, Stored,
 };
@@ -109,6 +112,17 @@ impl Queue for Mortal<dyn Queue> {
     }
 }
 
+/// The world's context with a crash at the given step.
+fn doomed(world: &World, crash_at: usize, after: bool) -> (Context, Arc<Fate>) {
+    let fate = Arc::new(Fate { step: AtomicUsize::new(0), crash_at, after, dead: AtomicBool::new(false) });
+    let doomed = Context {
+        bucket: Arc::new(Mortal { inner: Arc::clone(&world.ctx.bucket), fate: Arc::clone(&fate) }),
+        queue: Arc::new(Mortal { inner: Arc::clone(&world.ctx.queue), fate: Arc::clone(&fate) }),
+        ..world.ctx.clone()
+    };
+    (doomed, fate)
+}
+
 /// Two uploads of the same bytes in a new world, with a crash at the given step. Returns whether the crash came at all.
 async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
     let (one, two) = (world.issued().await, world.issued().await);
@@ -116,12 +130,7 @@ async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -
         world.bucket.land(&upload.object_key, b"the same bytes");
         world.notice(upload).await;
     }
-    let fate = Arc::new(Fate { step: AtomicUsize::new(0), crash_at, after, dead: AtomicBool::new(false) });
-    let doomed = Context {
-        bucket: Arc::new(Mortal { inner: Arc::clone(&world.ctx.bucket), fate: Arc::clone(&fate) }),
-        queue: Arc::new(Mortal { inner: Arc::clone(&world.ctx.queue), fate: Arc::clone(&fate) }),
-        ..world.ctx.clone()
-    };
+    let (doomed, fate) = doomed(&world, crash_at, after);
     world.queue.drain(&doomed).await;
 
     if forgetful {
@@ -153,8 +162,71 @@ async fn survives(world: World, crash_at: usize, after: bool, forgetful: bool) -
     fate.dead.load(Ordering::SeqCst)
 }
 
+/// A batch of seven lines in a new world, one of them with known bytes and one with a known ref, and a crash at the given
+/// step. Returns whether the crash came at all.
+async fn batch_survives(world: World, crash_at: usize, after: bool, forgetful: bool) -> bool {
+    world.uploaded(b"known").await;
+    let earlier = world.issue(Upload { client_ref: Some("5".to_owned()), ..world.requested() }).await;
+    let line = |number: i32| Line {
+        filename: number.to_string(),
+        size: None,
+        content_type: None,
+        sha256: (number == 2).then(|| Digest::of(b"known")),
+        target: None,
+        client_ref: Some(number.to_string()),
+        metadata: None,
+    };
+    let now = world.ctx.now();
+    let resume_at = Some(now + world.ctx.limits.resume_after);
+    let batch = Batch { resume_at, ..Batch::each((world.org, Uuid::nil()), None, 7, now) };
+    let lines: Vec<Line> = (0..7).map(line).collect();
+    let chunks = lines.chunks(3).map(|chunk| serde_json::to_string(chunk).expect("lines are JSON")).collect();
+    batches::insert(&world.ctx.db, batch.clone(), chunks).await.expect("a ledger");
+    world.ctx.push(&IssueBatch { batch: batch.id }).await.expect("a queue");
+    let (doomed, fate) = doomed(&world, crash_at, after);
+    world.queue.drain(&doomed).await;
+
+    if forgetful {
+        world.queue.forget();
+    }
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(70));
+        world.ctx.push(&ResumeStalled {}).await.expect("the new process lives");
+        world.drain().await;
+    }
+
+    let case = format!("crash at step {crash_at}, after: {after}, queue lost: {forgetful}");
+    let all = members::Page { status: None, after: None, limit: 100, offset: 0 };
+    let uploads = members::list(&world.ctx.db, batch.id, all).await.expect("a ledger");
+    let (known, own): (Vec<_>, Vec<_>) = uploads.iter().partition(|upload| upload.batch_id.is_none());
+    assert_eq!(known.iter().map(|upload| upload.id).collect::<Vec<_>>(), [earlier.id], "{case}");
+    let names: Vec<_> = own.iter().map(|upload| upload.filename.as_str()).collect();
+    assert_eq!(names, ["0", "1", "2", "3", "4", "6"], "{case}");
+    for upload in own {
+        let expected = if upload.filename == "2" { Status::Done } else { Status::Issued };
+        assert_eq!((upload.status, upload.policy.is_some()), (expected, expected == Status::Issued), "{case}");
+    }
+    let row = batches::find(&world.ctx.db, batch.id).await.expect("a ledger").expect("a batch");
+    assert_eq!((row.known, row.resume_at), (1, None), "{case}");
+    assert_eq!(world.report().await.files, 2, "{case}");
+    assert!(world.queue.dead().is_empty(), "{case}");
+    fate.dead.load(Ordering::SeqCst)
+}
+
 crate::on_every_engine! {
     a_crash_between_any_two_steps_does_no_harm,
+    a_crash_between_any_two_steps_of_a_batch_does_no_harm,
+}
+
+async fn a_crash_between_any_two_steps_of_a_batch_does_no_harm(world: World) {
+    for (after, forgetful) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        while batch_survives(world.another().await, step, after, forgetful).await {
+            step += 1;
+        }
+        // A signature for each line, a look at the known blob, and the job put on again for each further chunk.
+        assert!(step >= 10, "only {step} steps were crashed at");
+    }
 }
 
 async fn a_crash_between_any_two_steps_does_no_harm(world: World) {

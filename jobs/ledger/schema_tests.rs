@@ -140,22 +140,36 @@ async fn the_tables_are_the_same_on_both_engines(world: World) {
 /// Every column that there is.
 const COLUMNS: &str = "
     api_keys.created_at api_keys.expires_at api_keys.key api_keys.name api_keys.org_id api_keys.revoked_at
-    api_keys.scopes api_keys.secret_hash api_keys.user_id blobs.created_at blobs.id blobs.object_key blobs.org_id
-    blobs.refs blobs.sha256 blobs.size blobs.state dead_letters.attempts dead_letters.crashes dead_letters.died_at
-    dead_letters.error dead_letters.id dead_letters.kind dead_letters.lane dead_letters.payload dead_letters.pool
-    dead_letters.reason dead_letters.subject files.blob_id files.content_type files.created_at files.deduplicated
-    files.filename files.id files.org_id files.sha256 files.size files.target_kind files.target_number files.upload_id
-    files.user_id jobs.again_at jobs.again_lane jobs.attempts jobs.crashes jobs.created_at jobs.error jobs.id
-    jobs.kind jobs.lane jobs.lease_until jobs.losses jobs.payload jobs.pool jobs.run_at jobs.state jobs.subject
-    jobs.token jobs.worker org_reports.as_of org_reports.bytes org_reports.files org_reports.mends org_reports.org_id
-    org_reports.unique_bytes org_reports.unique_files orgs.created_at orgs.id orgs.name pools.name pools.paused_at
+    api_keys.scopes api_keys.secret_hash api_keys.user_id
+    batch_counts.batch_id batch_counts.bytes batch_counts.shard batch_counts.status batch_counts.uploads
+    batch_known.batch_id batch_known.upload_id
+    batch_lines.batch_id batch_lines.lines batch_lines.position
+    batches.admitted batches.closed_at batches.created_at batches.id batches.known batches.lines batches.manifest
+    batches.manifest_lines batches.max_file_size batches.max_files batches.mode batches.org_id batches.policy
+    batches.policy_expires_at batches.resume_at batches.resumes batches.target_kind batches.target_number
+    batches.updated_at batches.user_id
+    blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state
+    dead_letters.attempts dead_letters.crashes dead_letters.died_at dead_letters.error dead_letters.id
+    dead_letters.kind dead_letters.lane dead_letters.payload dead_letters.pool dead_letters.reason
+    dead_letters.subject
+    files.blob_id files.content_type files.created_at files.deduplicated files.filename files.id files.org_id
+    files.sha256 files.size files.target_kind files.target_number files.upload_id files.user_id
+    jobs.again_at jobs.again_lane jobs.attempts jobs.crashes jobs.created_at jobs.error jobs.id jobs.kind jobs.lane
+    jobs.lease_until jobs.losses jobs.payload jobs.pool jobs.run_at jobs.state jobs.subject jobs.token jobs.worker
+    manifest_lines.batch_id manifest_lines.generation manifest_lines.path manifest_lines.sha256
+    org_reports.as_of org_reports.bytes org_reports.files org_reports.mends org_reports.org_id
+    org_reports.unique_bytes org_reports.unique_files
+    orgs.created_at orgs.id orgs.name
+    pools.name pools.paused_at
     report_deltas.bytes report_deltas.created_at report_deltas.files report_deltas.id report_deltas.org_id
-    report_deltas.unique_bytes report_deltas.unique_files schedules.last_tick schedules.name uploads.arrived_at
-    uploads.arrived_size uploads.arrived_via uploads.changes uploads.client_ref uploads.content_type
-    uploads.created_at uploads.deduplicated uploads.etag uploads.file_id uploads.filename uploads.id uploads.metadata
-    uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy uploads.policy_expires_at uploads.reason
-    uploads.resume_at uploads.resumes uploads.sha256 uploads.size uploads.status uploads.target_kind
-    uploads.target_number uploads.updated_at uploads.user_id uploads.verified_sha256
+    report_deltas.unique_bytes report_deltas.unique_files
+    schedules.last_tick schedules.name
+    uploads.arrived_at uploads.arrived_size uploads.arrived_via uploads.batch_id uploads.changes uploads.client_ref
+    uploads.content_type uploads.created_at uploads.deduplicated uploads.etag uploads.file_id uploads.filename
+    uploads.id uploads.metadata uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy
+    uploads.policy_expires_at uploads.reason uploads.resume_at uploads.resumes uploads.sha256 uploads.size
+    uploads.status uploads.target_kind uploads.target_number uploads.updated_at uploads.user_id
+    uploads.verified_sha256
 ";
 
 async fn the_indexes_are_the_same_on_both_engines(world: World) {
@@ -178,7 +192,12 @@ async fn the_indexes_are_the_same_on_both_engines(world: World) {
 
 /// Every index that is not of a constraint; `!` is unique.
 const INDEXES: &str = "
-    api_keys.api_keys_by_org dead_letters.dead_letters_by_subject files.files_by_blob files.files_by_org
-    jobs.jobs_leased jobs.jobs_waiting report_deltas.report_deltas_by_org uploads.uploads_by_org uploads.uploads_by_ref!
-    uploads.uploads_open uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
+    api_keys.api_keys_by_org
+    batches.batches_by_org batches.batches_to_close batches.batches_to_resume
+    dead_letters.dead_letters_by_subject
+    files.files_by_blob files.files_by_org
+    jobs.jobs_leased jobs.jobs_waiting
+    report_deltas.report_deltas_by_org
+    uploads.uploads_by_batch uploads.uploads_by_org uploads.uploads_by_ref! uploads.uploads_open
+    uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";

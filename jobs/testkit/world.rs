@@ -72,6 +72,14 @@ impl World {
         self.ledger.open().await
     }
 
+    /// As [`World::beside`], where an engine lets other processes in; else the ledger of this one.
+    pub async fn beside_if_shared(&self) -> Db {
+        match self.ledger {
+            Ledger::Sqlite(_) => self.ctx.db.clone(),
+            Ledger::Postgres(_) => self.beside().await,
+        }
+    }
+
     async fn over(ledger: Ledger) -> Self {
         let db = ledger.open().await;
         let clock = Arc::new(HandClock::at(Timestamp::from_millis(1_700_000_000_000)));

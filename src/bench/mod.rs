@@ -3,6 +3,7 @@
 //! `ops/bench/README.md` keeps the figures that were seen, with the machine that they were seen on.
 
 mod apart;
+mod batch;
 mod cloud;
 mod figures;
 mod files;
@@ -22,6 +23,7 @@ use crate::client::Api;
 use crate::config::Config;
 use crate::{first_key, metrics};
 
+pub(crate) use batch::batch;
 pub(crate) use cloud::cloud;
 pub(crate) use figures::Figures;
 pub(crate) use files::files;

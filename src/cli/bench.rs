@@ -30,6 +30,8 @@ enum Bench {
     Pipeline(PipelineArgs),
     /// Latency of POST /api/uploads with its policy in the answer.
     Intake(IntakeLoadArgs),
+    /// Ten thousand uploads by one call, and single uploads in the midst of it.
+    Batch(BatchLoadArgs),
     /// Verify of a large object against raw SHA-256 over the same file.
     Verify(VerifyArgs),
     /// A light S3 and SQS in memory, for benches and drills. It checks no signature and no policy.
@@ -96,6 +98,19 @@ struct IntakeLoadArgs {
 }
 
 #[derive(Debug, Args)]
+struct BatchLoadArgs {
+    /// How many uploads in one batch.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    lines: usize,
+    /// Single uploads per second beside it.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// How many batches, one after the other.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    rounds: u32,
+}
+
+#[derive(Debug, Args)]
 struct VerifyArgs {
     /// From a slow S3 server instead, against one plain stream.
     #[arg(long)]
@@ -139,6 +154,7 @@ pub(super) async fn run(config: Config, args: BenchArgs) -> Result<(), Failure> 
         Bench::Files(args) => bench::files(&config, args.files, args.size, args.concurrency).await,
         Bench::Pipeline(args) => bench::pipeline(&config, args.api(), args.uploads()).await,
         Bench::Intake(args) => bench::intake(&config, args.rate, args.seconds).await,
+        Bench::Batch(args) => bench::batch(&config, args.lines, args.rate, args.rounds).await,
         Bench::Verify(args) if args.server => {
             bench::verify_far(&config, args.size.unwrap_or(512 << 20), args.rounds).await
         }
