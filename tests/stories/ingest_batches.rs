@@ -40,7 +40,10 @@ async fn a_folder_goes_in_under_one_policy(engines: Engines) {
     assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(54)));
     let (_, batches) = server.get("/api/batches").await;
     let batch = &batches["batches"][0];
-    assert_eq!((&batch["mode"], &batch["counts"]["done"], &batch["manifest"]["lines"]), (&json!("prefix"), &json!(60), &json!(60)));
+    assert_eq!(
+        (&batch["mode"], &batch["counts"]["done"], &batch["manifest"]["lines"]),
+        (&json!("prefix"), &json!(60), &json!(60))
+    );
     assert!(server.files().await.iter().any(|(name, _)| name == "day 3/00003.jpg"));
     server.place().staging_is_empty().await;
 }
@@ -68,7 +71,10 @@ async fn a_manifest_says_which_files_go_in_and_what_they_hash_to(engines: Engine
         let told = |name: &str, what: &str| {
             failures.iter().any(|one| one["path"] == name && one["reason"].as_str().unwrap().contains(what))
         };
-        assert!(told("day 0/00000.jpg", "digest_mismatch") && told("day 1/00099.jpg", "not in the folder"), "{summary}");
+        assert!(
+            told("day 0/00000.jpg", "digest_mismatch") && told("day 1/00099.jpg", "not in the folder"),
+            "{summary}"
+        );
         assert_eq!((failures.len(), &summary["files"]), (2, &json!(31)), "{summary}");
         assert_eq!(summary["uploaded"].as_i64().unwrap() + summary["duplicates"].as_i64().unwrap(), 29, "{summary}");
     }
