@@ -28,7 +28,7 @@ pub(crate) async fn files(config: &Config, count: u64, size: usize, concurrency:
     let plain = copy_plainly(&source, &folder.path().join("copy"))?;
 
     let server = OwnServer::start(config).await?;
-    let options = IngestOptions { paths: vec![source], target: None, concurrency };
+    let options = IngestOptions::of(vec![source], concurrency);
     let summary = ingest::run(server.api.clone(), options, Progress::silent(), CancellationToken::new()).await;
     server.end().await?;
     if !summary.is_complete() {

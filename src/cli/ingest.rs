@@ -1,6 +1,7 @@
 //! `longshore ingest PATH…`
 
 use std::future::Future;
+use std::io::stdin;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::serve::{cannot_start, make_first_key};
 use super::{Failure, open_ledger, say};
 use crate::app::{App, Roles};
 use crate::client::Api;
-use crate::client::ingest::{self, CONCURRENCY, IngestOptions, Progress, Summary};
+use crate::client::ingest::{self, CONCURRENCY, IngestOptions, Mode, Pins, Progress, Summary};
 use crate::config::Config;
 use crate::{first_key, folder, metrics};
 
@@ -42,6 +43,17 @@ pub(super) struct IngestArgs {
     /// How many files at once.
     #[arg(long, default_value_t = CONCURRENCY, value_name = "N", value_parser = at_once)]
     concurrency: usize,
+    /// How the files are asked for: each with a policy of its own, or all under one policy for a prefix.
+    ///
+    /// With each, a later run finds whatever is there already, however the folder has changed. With prefix, a run that was broken off
+    /// goes on within 24 hours, as long as the folder is the same.
+    #[arg(long, default_value_t = Mode::Each, value_name = "each|prefix")]
+    batch_mode: Mode,
+    /// Takes in only the files that this one names, and says their hashes: lines of sha256sum, relative to PATH; - is stdin.
+    ///
+    /// PATH is one folder then. A file that is named and not there is a failure, and so is one whose bytes hash to something else.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
     /// A JSON object for each file, and the summary as the last line.
     #[arg(long)]
     json: bool,
@@ -60,10 +72,11 @@ fn at_once(text: &str) -> Result<usize, String> {
 }
 
 pub(super) async fn run(config: Config, args: IngestArgs) -> Result<(), Failure> {
-    let target = target(&args)?;
+    let (target, pins) = (target(&args)?, pins(&args)?);
     let served = resolve_server(&config, &args).await?;
     let progress = if args.json { Progress::for_machines() } else { Progress::for_people() };
-    let options = IngestOptions { paths: args.paths, target, concurrency: args.concurrency };
+    let options =
+        IngestOptions { target, pins, mode: args.batch_mode, ..IngestOptions::of(args.paths, args.concurrency) };
     let run = (served.api, options);
     let summary = ingest::run_without(config.own_places(), run, progress, stopped_by_signal()).await;
     if let Some(end) = served.end {
@@ -80,6 +93,21 @@ fn target(args: &IngestArgs) -> Result<Option<Target>, Failure> {
         Some(fault) => Err(Failure::usage(format!("--number {fault}"))),
         None => Ok(Some(target)),
     }
+}
+
+/// What the manifest names, where there is one.
+fn pins(args: &IngestArgs) -> Result<Option<Pins>, Failure> {
+    let Some(file) = &args.manifest else { return Ok(None) };
+    if args.paths.len() != 1 || !args.paths[0].is_dir() {
+        return Err(Failure::usage("a manifest's paths are relative to one folder")
+            .hint("give that folder as the only PATH beside --manifest"));
+    }
+    let read = if file.as_os_str() == "-" { Pins::read(stdin().lock()) } else { Pins::open(file) };
+    read.map(Some).map_err(|fault| {
+        Failure::usage(format!("the manifest {} will not do", file.display()))
+            .because(&fault)
+            .hint("it has lines as sha256sum prints them, run within the folder")
+    })
 }
 
 /// The server that was named, or else one that serves the data folder.

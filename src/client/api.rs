@@ -2,26 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode};
 use longshore_jobs::model::{Digest, Status, Target};
-use reqwest::{Response, Url};
-use serde::de::DeserializeOwned;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::call::{Answer, Call};
 use super::form::{self, Content};
 use super::transport::{ApiError, Transport};
-
-/// How long an answer may take, beyond what the client asked the server to wait.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server and the token to come in with. Cheap to clone; `Debug` hides the token.
 #[derive(Clone)]
 pub(crate) struct Api {
-    base: Url,
-    token: String,
+    pub(super) base: Url,
+    pub(super) token: String,
     pub(super) transport: Transport,
 }
 
@@ -53,6 +50,12 @@ pub(crate) struct Upload {
     pub(crate) id: Uuid,
     /// Where it stands.
     pub(crate) status: Status,
+    /// The file's name; its relative path in a prefix batch.
+    #[serde(default)]
+    pub(crate) filename: String,
+    /// The client's own id.
+    #[serde(default, rename = "ref")]
+    pub(crate) client_ref: Option<String>,
     /// Why it was rejected.
     #[serde(default)]
     pub(crate) reason: Option<String>,
@@ -62,6 +65,9 @@ pub(crate) struct Upload {
     /// Whether the org already had the bytes; `None` until that is known.
     #[serde(default)]
     pub(crate) deduplicated: Option<bool>,
+    /// The batch that has made it.
+    #[serde(default)]
+    pub(crate) batch_id: Option<Uuid>,
     /// RFC 3339 in UTC with milliseconds, so that it sorts as text.
     #[serde(default)]
     pub(crate) updated_at: String,
@@ -80,9 +86,18 @@ pub(crate) struct PolicyForm {
     pub(crate) url: String,
     /// What goes before the file.
     pub(crate) fields: BTreeMap<String, String>,
-    /// Seconds from now.
-    #[serde(default)]
+    /// Seconds from when it came.
     pub(crate) expires: u64,
+    /// When it came.
+    #[serde(skip, default = "Instant::now")]
+    pub(crate) came: Instant,
+}
+
+impl PolicyForm {
+    /// When it is of no use any more, by our clock.
+    pub(crate) fn ends(&self) -> Instant {
+        self.came + Duration::from_secs(self.expires)
+    }
 }
 
 /// The org's report.
@@ -114,21 +129,6 @@ struct Reports {
     files: Vec<Report>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    message: String,
-    error: RefusalDetail,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RefusalDetail {
-    #[serde(rename = "type")]
-    slug: String,
-    message: String,
-}
-
 impl Api {
     /// The server at `base`, for example `http://127.0.0.1:8080`.
     pub(crate) fn new(mut base: Url, token: String) -> Self {
@@ -152,15 +152,14 @@ impl Api {
         wait: Option<Duration>,
     ) -> Result<(Upload, bool), ApiError> {
         let body = serde_json::to_vec(new).expect("an upload is texts and numbers");
-        let answer = self.call(Method::POST, "api/uploads", wait, Some(body)).await?;
-        let created = answer.status().as_u16() != 200;
-        Ok((self.first_upload(answer).await?, created))
+        let answer = self.call(Call::post("api/uploads").json(body).waiting(wait)).await?;
+        Ok((self.first_upload(&answer)?, answer.status != StatusCode::OK))
     }
 
     /// Where an upload stands; with `wait`, the answer comes when it is final or that time is over.
     pub(crate) async fn upload(&self, id: Uuid, wait: Option<Duration>) -> Result<Upload, ApiError> {
-        let answer = self.call(Method::GET, &format!("api/uploads/{id}"), wait, None).await?;
-        self.first_upload(answer).await
+        let answer = self.call(Call::get(&format!("api/uploads/{id}")).waiting(wait)).await?;
+        self.first_upload(&answer)
     }
 
     /// Posts the bytes with a policy's form to the bucket.
@@ -170,58 +169,32 @@ impl Api {
 
     /// Tells that the bytes are there, should the bucket's notice be late.
     pub(crate) async fn callback(&self, id: Uuid) -> Result<(), ApiError> {
-        self.call(Method::POST, &format!("api/uploads/{id}/callback"), None, None).await?;
-        Ok(())
+        self.call(Call::post(&format!("api/uploads/{id}/callback"))).await.map(drop)
+    }
+
+    /// Gives an upload up whose bytes will not come; refused with 409 when it has moved on.
+    pub(crate) async fn cancel_upload(&self, id: Uuid) -> Result<(), ApiError> {
+        self.call(Call::of(Method::DELETE, &format!("api/uploads/{id}"))).await.map(drop)
     }
 
     /// A fresh policy for an upload whose policy ran out; refused with 409 when the upload has moved on.
     pub(crate) async fn renew_policy(&self, id: Uuid) -> Result<Upload, ApiError> {
-        let answer = self.call(Method::POST, &format!("api/uploads/{id}/policy"), None, None).await?;
-        self.first_upload(answer).await
+        let answer = self.call(Call::post(&format!("api/uploads/{id}/policy"))).await?;
+        self.first_upload(&answer)
     }
 
     /// The report of the token's org.
     pub(crate) async fn report(&self) -> Result<Report, ApiError> {
-        let answer = self.call(Method::GET, "api/files/report", None, None).await?;
-        let reports: Reports = self.read(answer).await?;
+        let reports: Reports = self.read(&self.call(Call::get("api/files/report")).await?)?;
         reports.files.into_iter().next().ok_or_else(|| self.strange("the report is empty"))
     }
 
-    async fn first_upload(&self, answer: Response) -> Result<Upload, ApiError> {
-        let uploads: Uploads = self.read(answer).await?;
+    fn first_upload(&self, answer: &Answer) -> Result<Upload, ApiError> {
+        let uploads: Uploads = self.read(answer)?;
         uploads.uploads.into_iter().next().ok_or_else(|| self.strange("the answer has no upload"))
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        wait: Option<Duration>,
-        json: Option<Vec<u8>>,
-    ) -> Result<Response, ApiError> {
-        let url = self.base.join(path).map_err(|error| self.strange(&error.to_string()))?;
-        let answer = self.transport.send(&url, |client| {
-            let mut request = client.request(method.clone(), url.clone()).bearer_auth(&self.token);
-            request = request.timeout(PATIENCE + wait.unwrap_or_default());
-            if let Some(wait) = wait {
-                request = request.header("prefer", format!("wait={}", wait.as_secs()));
-            }
-            if let Some(json) = &json {
-                request = request.header("content-type", "application/json").body(json.clone());
-            }
-            Ok(request)
-        });
-        let answer = answer.await?;
-        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
-    }
-
-    async fn read<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ApiError> {
-        let url = self.base.to_string();
-        let bytes = answer.bytes().await.map_err(|source| ApiError::Unreachable { url, source })?;
-        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
-    }
-
-    fn strange(&self, what: &str) -> ApiError {
+    pub(super) fn strange(&self, what: &str) -> ApiError {
         ApiError::Strange { url: self.base.to_string(), what: what.to_owned() }
     }
 }
@@ -230,19 +203,4 @@ impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Api").field("base", &self.base.as_str()).finish_non_exhaustive()
     }
-}
-
-/// The inner message says what to do about it, so it goes along with the outer one where they differ.
-async fn refusal(answer: Response) -> ApiError {
-    let status = answer.status();
-    let body = answer.bytes().await.unwrap_or_default();
-    let told: Refusal = serde_json::from_slice(&body).unwrap_or_default();
-    let (outer, inner) = (told.message, told.error.message);
-    let message = match (outer.is_empty(), inner.is_empty()) {
-        (true, true) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
-        (false, true) => outer,
-        (true, false) => inner,
-        (false, false) => format!("{outer}: {inner}"),
-    };
-    ApiError::Refused { status: status.as_u16(), slug: told.error.slug, message }
 }

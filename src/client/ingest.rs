@@ -1,11 +1,18 @@
 //! `longshore ingest`: files and folders through the API, many at a time.
 //!
-//! Each file's `ref` is made of its relative path, its bytes and its target, so a run that was broken off is simply run
-//! again: what is done answers at once. A file that fails does not stop the others; a server that nobody reaches, or a token
-//! that does not do, stops them all.
+//! In mode `each` a file's `ref` is made of its relative path, its bytes and its target, so a run that was broken off is simply run
+//! again: what is done answers at once. In mode `prefix` the batch as a whole is found again, by its key. A file that fails does
+//! not stop the others; a server that nobody reaches, or a token that does not do, stops them all.
 
+mod batch;
 mod content;
-mod one_file;
+mod each;
+mod flights;
+mod journey;
+mod outcome;
+mod pins;
+mod post;
+mod prefix;
 mod progress;
 mod summary;
 mod walk;
@@ -14,12 +21,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore_jobs::model::Target;
+use longshore_jobs::job::with_causes;
+use longshore_jobs::model::{Digest, Target};
+use longshore_jobs::outside::BoxError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::api::{Api, Report};
+use outcome::Outcome;
 
+pub(crate) use longshore_jobs::model::batch::Mode;
+pub(crate) use pins::Pins;
 pub(crate) use progress::Progress;
 pub(crate) use summary::Summary;
 use walk::{Found, Walked};
@@ -30,12 +44,23 @@ pub(crate) const CONCURRENCY: usize = 256;
 /// What to ingest, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct IngestOptions {
-    /// Files and folders.
+    /// Files and folders; one folder where there are pins.
     pub(crate) paths: Vec<PathBuf>,
     /// What the files are for.
     pub(crate) target: Option<Target>,
     /// How many files at once; at least one.
     pub(crate) concurrency: usize,
+    /// How they are asked for.
+    pub(crate) mode: Mode,
+    /// The only files to take in, with their hashes.
+    pub(crate) pins: Option<Pins>,
+}
+
+impl IngestOptions {
+    /// Everything below the paths, as it is usually done.
+    pub(crate) fn of(paths: Vec<PathBuf>, concurrency: usize) -> Self {
+        Self { paths, target: None, concurrency, mode: Mode::Each, pins: None }
+    }
 }
 
 /// Uploads everything below the paths and tells how it went. Once `stop` is cancelled, what is on its way is dropped: the
@@ -54,7 +79,10 @@ pub(crate) async fn run_without(
     let started = Instant::now();
     let mut summary = Summary::default();
     let found = match find(options.paths.clone(), own).await {
-        Ok(walked) => {
+        Ok(mut walked) => {
+            if let Some(pins) = &options.pins {
+                pins.select(&mut walked);
+            }
             walked.left_out.iter().for_each(|path| progress.left_out(path));
             summary.of_walk(walked)
         }
@@ -65,7 +93,7 @@ pub(crate) async fn run_without(
     };
     progress.begin(&found);
     let progress = Arc::new(progress);
-    let newest = upload_all(&api, &options, found, &progress, &stop, &mut summary).await;
+    let newest = upload_all((api.clone(), options), found, (&progress, &stop), &mut summary).await;
     progress.end();
     summary.elapsed = started.elapsed();
     if summary.broken_off.is_none() {
@@ -78,45 +106,85 @@ async fn find(paths: Vec<PathBuf>, own: Vec<PathBuf>) -> Result<Walked, JoinErro
     tokio::task::spawn_blocking(move || walk::walk(&paths, &own)).await
 }
 
-/// Runs the files through, and returns when the newest of those that moved did so, by the server's clock.
-async fn upload_all(
-    api: &Api,
-    options: &IngestOptions,
-    found: Vec<Found>,
-    progress: &Arc<Progress>,
-    stop: &CancellationToken,
-    summary: &mut Summary,
-) -> String {
-    let target = Arc::new(options.target.clone());
-    let (mut waiting, mut running, mut newest) = (found.into_iter(), JoinSet::new(), String::new());
-    loop {
-        while running.len() < options.concurrency.max(1)
-            && let Some(file) = waiting.next()
-        {
-            running.spawn(one_file::ingest(api.clone(), Arc::clone(&target), file, Arc::clone(progress)));
-        }
-        let joined = tokio::select! {
-            biased;
-            () = stop.cancelled() => return broken_off(newest, "interrupted", summary),
-            joined = running.join_next() => joined,
-        };
-        match joined {
-            None => return newest,
-            Some(Ok(Ok(outcome))) => {
-                progress.finished(&outcome);
-                newest = newest.max(outcome.moved_at.clone());
-                summary.add(outcome);
-            }
-            Some(Ok(Err(fatal))) => return broken_off(newest, &longshore_jobs::job::with_causes(&fatal), summary),
-            Some(Err(error)) => return broken_off(newest, &error.to_string(), summary),
-        }
+/// What all files of a run share.
+struct Run {
+    /// Another for each run.
+    id: Uuid,
+    api: Api,
+    target: Option<Target>,
+    pins: Option<Pins>,
+    permits: Arc<Semaphore>,
+    progress: Arc<Progress>,
+    outcomes: mpsc::Sender<Outcome>,
+}
+
+impl Run {
+    /// Leave to take one file on its way.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.permits).acquire_owned().await.expect("nobody closes it")
+    }
+
+    /// The hash that the manifest of this run has for a file.
+    fn pinned(&self, name: &str) -> Option<Digest> {
+        self.pins.as_ref()?.of(name)
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    async fn tell(&self, outcome: Outcome) {
+        // Nobody listens any more when the run was stopped.
+        self.outcomes.send(outcome).await.ok();
     }
 }
 
-/// The tasks that still run are dropped by the caller's return.
-fn broken_off(newest: String, why: &str, summary: &mut Summary) -> String {
-    summary.broken_off = Some(why.to_owned());
+/// Runs the files through, and returns when the newest of those that moved did so, by the server's clock.
+async fn upload_all(
+    (api, options): (Api, IngestOptions),
+    found: Vec<Found>,
+    (progress, stop): (&Arc<Progress>, &CancellationToken),
+    summary: &mut Summary,
+) -> String {
+    let (outcomes, mut told) = mpsc::channel(CONCURRENCY);
+    let run = Arc::new(Run {
+        id: Uuid::new_v4(),
+        api,
+        target: options.target,
+        pins: options.pins,
+        permits: Arc::new(Semaphore::new(options.concurrency.max(1))),
+        progress: Arc::clone(progress),
+        outcomes,
+    });
+    // Its drop ends whatever is still on its way.
+    let (mut work, mut newest) = (JoinSet::new(), String::new());
+    work.spawn(take_in(run, found, options.mode));
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                summary.broken_off = Some("interrupted".to_owned());
+                return newest;
+            }
+            outcome = told.recv() => outcome,
+        };
+        let Some(outcome) = outcome else { break };
+        progress.finished(&outcome);
+        newest = newest.max(outcome.moved_at.clone());
+        summary.add(outcome);
+    }
+    summary.broken_off = work.join_next().await.and_then(|ended| match ended {
+        Ok(ended) => ended.err().map(|error| with_causes(&*error)),
+        Err(error) => Some(error.to_string()),
+    });
     newest
+}
+
+async fn take_in(run: Arc<Run>, found: Vec<Found>, mode: Mode) -> Result<(), BoxError> {
+    match mode {
+        Mode::Each => each::each(run, found).await,
+        Mode::Prefix => prefix::prefix(run, found).await,
+    }
 }
 
 /// The report once it covers what this run did, or as it is after a few seconds: it is folded about once a second.

@@ -3,6 +3,8 @@
 //! It goes over real HTTP even to a server in the same process, so that what it shows is what any other client would see.
 
 pub(crate) mod api;
+mod batches;
+mod call;
 pub(crate) mod form;
 pub(crate) mod ingest;
 mod transport;

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use reqwest::{Client, RequestBuilder, Response, Url};
 
 /// How often a request is sent before its failure stands: about 12 seconds of trying.
 pub(super) const ATTEMPTS: u32 = 8;
+/// The same for a server that has answered before and now is away or has no time: about two minutes, enough for a restart.
+const PATIENT_ATTEMPTS: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The most that a server's `Retry-After` is obeyed for.
@@ -30,11 +33,13 @@ pub(crate) struct Transport(Arc<Clients>);
 struct Clients {
     here: OnceLock<Client>,
     elsewhere: OnceLock<Client>,
+    /// Whether anybody has answered yet: an address that never did is more likely wrong than restarting.
+    answered: AtomicBool,
 }
 
 impl Transport {
     /// The client for a URL.
-    pub(super) fn client(&self, url: &Url) -> Result<&Client, ApiError> {
+    fn client(&self, url: &Url) -> Result<&Client, ApiError> {
         let here = is_loopback(url);
         let slot = if here { &self.0.here } else { &self.0.elsewhere };
         if let Some(client) = slot.get() {
@@ -54,7 +59,10 @@ impl Transport {
         let mut attempt = 1;
         loop {
             let answer = request(client)?.send().await;
-            let Some(pause) = pause_after(&answer, attempt) else {
+            if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                self.0.answered.store(true, Ordering::Relaxed);
+            }
+            let Some(pause) = pause_after(&answer, attempt, self.0.answered.load(Ordering::Relaxed)) else {
                 return answer.map_err(|source| judge(url, source));
             };
             tokio::time::sleep(pause).await;
@@ -88,14 +96,17 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// How long to wait before the next attempt; `None` when there is to be none.
-fn pause_after(answer: &Result<Response, reqwest::Error>, attempt: u32) -> Option<Duration> {
-    let wish = match answer {
+fn pause_after(answer: &Result<Response, reqwest::Error>, attempt: u32, answered: bool) -> Option<Duration> {
+    let away = if answered { PATIENT_ATTEMPTS } else { ATTEMPTS };
+    let (wish, attempts) = match answer {
         Err(error) if local_fault(error).is_some() || error.is_builder() => return None,
-        Err(_) => None,
-        Ok(answer) if answer.status().is_server_error() || answer.status().as_u16() == 429 => retry_after(answer),
+        Err(error) if error.is_timeout() && !error.is_connect() => (None, ATTEMPTS),
+        Err(_) => (None, away),
+        Ok(answer) if matches!(answer.status().as_u16(), 429 | 503) => (retry_after(answer), away),
+        Ok(answer) if answer.status().is_server_error() => (retry_after(answer), ATTEMPTS),
         Ok(_) => return None,
     };
-    (attempt < ATTEMPTS).then(|| wish.unwrap_or_else(|| backoff(attempt)))
+    (attempt < attempts).then(|| wish.unwrap_or_else(|| backoff(attempt)))
 }
 
 fn retry_after(answer: &Response) -> Option<Duration> {

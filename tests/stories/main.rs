@@ -36,6 +36,7 @@ mod deletes;
 mod engines;
 mod fleet;
 mod ingest;
+mod ingest_batches;
 mod isolation;
 mod prefix;
 mod server;

@@ -1,4 +1,6 @@
-//! A file's bytes and their digest, read before anything is asked of the server.
+//! A file's digest, taken before anything is asked of the server, and its bytes, read when they are to travel.
+//!
+//! Between the two nothing of the file is kept: a thousand files may be asked for at once.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -8,25 +10,81 @@ use bytes::Bytes;
 use longshore_jobs::model::{Digest, Target};
 use sha2::{Digest as _, Sha256};
 
+use super::outcome::Stop;
 use super::walk::Found;
 use crate::client::ApiError;
+use crate::client::api::NewUpload;
 use crate::client::form::Content;
 
 /// Up to here a file is read whole and hashed where we are: 0.2 ms at most, less than a hand-over to another thread is worth.
 const SMALL: u64 = 128 * 1024;
 
-/// Reads the file: a small one into memory, a large one through a hash alone.
-pub(super) async fn read(found: &Found) -> Result<(Content, Digest), ApiError> {
-    let unreadable = |source| ApiError::Unreadable { path: found.path.clone(), source };
+/// A file that an upload can be asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    /// The file.
+    pub(super) found: Found,
+    /// Bytes when it was hashed.
+    pub(super) size: u64,
+    /// Of its bytes, as far as we know.
+    pub(super) sha256: Digest,
+}
+
+impl Ready {
+    /// The file under a digest that is told elsewhere; it is not read.
+    pub(super) fn pinned(found: Found, sha256: Digest) -> Self {
+        Self { size: found.size, found, sha256 }
+    }
+
+    /// The file under its own digest; a small one is read here, a large one on a thread for that.
+    pub(super) async fn hashed(found: Found) -> Result<Self, (Found, ApiError)> {
+        match digest(&found).await {
+            Ok((size, sha256)) => Ok(Self { found, size, sha256 }),
+            Err(source) => {
+                let path = found.path.clone();
+                Err((found, ApiError::Unreadable { path, source }))
+            }
+        }
+    }
+
+    /// See [`client_ref`].
+    pub(super) fn client_ref(&self, target: Option<&Target>) -> String {
+        client_ref(&self.found.name, self.sha256, target)
+    }
+
+    /// What to ask for.
+    pub(super) fn wish<'a>(&'a self, target: Option<&'a Target>, client_ref: &'a str) -> NewUpload<'a> {
+        NewUpload {
+            filename: &self.found.name,
+            size: self.size,
+            content_type: mime_guess::from_path(&self.found.path).first_raw(),
+            sha256: self.sha256,
+            target,
+            client_ref,
+        }
+    }
+
+    /// What to post: a small file's bytes, a large one's place.
+    pub(super) fn content(&self) -> Result<Content, Stop> {
+        if self.size > SMALL {
+            return Ok(Content::File { path: self.found.path.clone(), size: self.size });
+        }
+        let unreadable = |source| ApiError::Unreadable { path: self.found.path.clone(), source };
+        let bytes = fs::read(&self.found.path).map_err(unreadable)?;
+        if bytes.len() as u64 != self.size {
+            return Err(Stop::File("it changed while it was on its way: run again".to_owned()));
+        }
+        Ok(Content::Whole(Bytes::from(bytes)))
+    }
+}
+
+async fn digest(found: &Found) -> io::Result<(u64, Digest)> {
     if found.size <= SMALL {
-        let bytes = fs::read(&found.path).map_err(unreadable)?;
-        let digest = Digest::of(&bytes);
-        return Ok((Content::Whole(Bytes::from(bytes)), digest));
+        let bytes = fs::read(&found.path)?;
+        return Ok((bytes.len() as u64, Digest::of(&bytes)));
     }
     let path = found.path.clone();
-    let hashed = tokio::task::spawn_blocking(move || hash(&path)).await;
-    let (size, digest) = hashed.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(unreadable)?;
-    Ok((Content::File { path: found.path.clone(), size }, digest))
+    tokio::task::spawn_blocking(move || hash(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn hash(path: &Path) -> io::Result<(u64, Digest)> {
@@ -43,7 +101,7 @@ fn hash(path: &Path) -> io::Result<(u64, Digest)> {
 }
 
 /// What makes a second run find the uploads of the first: hex SHA-256 of relative path, digest and target.
-pub(super) fn client_ref(name: &str, digest: Digest, target: Option<&Target>) -> String {
+fn client_ref(name: &str, digest: Digest, target: Option<&Target>) -> String {
     let (kind, number) = target.map_or(("", ""), |target| (target.kind.as_str(), target.number.as_str()));
     let text = [name, &digest.to_hex(), kind, number].join("\0");
     Digest::of(text.as_bytes()).to_hex()
@@ -78,8 +136,9 @@ mod tests {
             let bytes = vec![7; usize::try_from(size).unwrap()];
             let path = folder.path().join("file");
             fs::write(&path, &bytes).unwrap();
-            let (content, digest) = read(&Found { path, name: "file".to_owned(), size }).await.unwrap();
-            assert_eq!((content.size(), digest), (size, Digest::of(&bytes)));
+            let ready = Ready::hashed(Found { path, name: "file".to_owned(), size }).await.unwrap();
+            assert_eq!((ready.size, ready.sha256), (size, Digest::of(&bytes)));
+            assert!(ready.content().is_ok_and(|content| content.size() == size));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressStyle};
 
-use super::one_file::{End, Outcome};
+use super::outcome::{End, Outcome};
 use super::walk::Found;
 
 const BETWEEN_LINES: Duration = Duration::from_secs(2);

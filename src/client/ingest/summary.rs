@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
-use super::one_file::{End, Outcome};
+use super::outcome::{End, Outcome};
 use super::walk::{Found, Walked};
 use crate::client::api::Report;
 

@@ -1,0 +1,109 @@
+//! `longshore ingest` in its two modes, with a manifest, and across a restart of the server.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::engines::Engines;
+use crate::ingest::{folder_of, summary_in};
+use crate::server::{Server, TOKEN};
+
+on_each_engine! {
+    a_folder_goes_in_under_one_policy,
+    a_manifest_says_which_files_go_in_and_what_they_hash_to,
+    a_server_that_is_killed_and_started_again_ends_no_run,
+}
+
+fn ingest(server: &Server, folder: &Path, more: &[&str]) -> Output {
+    let folder = folder.to_str().unwrap();
+    let arguments = ["ingest", folder, "--json", "--server", &server.url, "--token", TOKEN];
+    server.place().run(&[&arguments[..], more].concat())
+}
+
+fn summary(output: &Output) -> Value {
+    summary_in(std::str::from_utf8(&output.stdout).unwrap())
+}
+
+async fn a_folder_goes_in_under_one_policy(engines: Engines) {
+    let server = engines.start().await;
+    let (folder, bytes) = folder_of(server.place(), 60);
+
+    let output = ingest(&server, &folder, &["--batch-mode", "prefix"]);
+
+    assert_eq!(summary(&output)["files"], 60, "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", summary(&output));
+    let report = server.report_of(60).await;
+    assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(54)));
+    let (_, batches) = server.get("/api/batches").await;
+    let batch = &batches["batches"][0];
+    assert_eq!(
+        (&batch["mode"], &batch["counts"]["done"], &batch["manifest"]["lines"]),
+        (&json!("prefix"), &json!(60), &json!(60))
+    );
+    assert!(server.files().await.iter().any(|(name, _)| name == "day 3/00003.jpg"));
+    server.place().staging_is_empty().await;
+}
+
+async fn a_manifest_says_which_files_go_in_and_what_they_hash_to(engines: Engines) {
+    let server = engines.start().await;
+    let (folder, _) = folder_of(server.place(), 40);
+    let line = |number: usize, bytes: &[u8]| {
+        format!("{}  ./day {}/{number:05}.jpg\n", hex::encode(Sha256::digest(bytes)), number % 7)
+    };
+    let content = |number: usize| fs::read(folder.join(format!("day {}/{number:05}.jpg", number % 7))).unwrap();
+    // Thirty of the forty, one of which is said to be another, and one that is not there.
+    let mut lines: String = (1..30).map(|number| line(number, &content(number))).collect();
+    lines += &line(0, b"something else");
+    lines += &line(99, b"not there");
+    let manifest = server.place().path().join("manifest");
+    fs::write(&manifest, lines).unwrap();
+
+    for mode in ["each", "prefix"] {
+        let output = ingest(&server, &folder, &["--manifest", manifest.to_str().unwrap(), "--batch-mode", mode]);
+
+        let summary = summary(&output);
+        assert_eq!(output.status.code(), Some(1), "{summary}");
+        let failures: Vec<_> = summary["failures"].as_array().unwrap().iter().collect();
+        let told = |name: &str, what: &str| {
+            failures.iter().any(|one| one["path"] == name && one["reason"].as_str().unwrap().contains(what))
+        };
+        assert!(
+            told("day 0/00000.jpg", "digest_mismatch") && told("day 1/00099.jpg", "not in the folder"),
+            "{summary}"
+        );
+        assert_eq!((failures.len(), &summary["files"]), (2, &json!(31)), "{summary}");
+        assert_eq!(summary["uploaded"].as_i64().unwrap() + summary["duplicates"].as_i64().unwrap(), 29, "{summary}");
+    }
+}
+
+async fn a_server_that_is_killed_and_started_again_ends_no_run(engines: Engines) {
+    let files: i64 = if engines.are_remote() { 150 } else { 500 };
+    // The same address before and after.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let settings = [
+        ("LONGSHORE_LISTEN", listen.as_str()),
+        ("LONGSHORE_SCHEDULE__RESUME_STALLED", "* * * * * *"),
+        ("LONGSHORE_LIMITS__RESUME_AFTER", "2s"),
+    ];
+    let server = engines.place(&settings).await.up();
+    let (folder, bytes) = folder_of(server.place(), usize::try_from(files).unwrap());
+    let arguments = ["ingest", folder.to_str().unwrap(), "--json", "--server", &server.url, "--token", TOKEN];
+    let mut command = server.place().command(&[&arguments[..], &["--concurrency", "8"]].concat());
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(run.stdout.take().unwrap()));
+    assert!(lines.by_ref().take(20).all(|line| line.is_ok()));
+
+    let server = server.kill().up();
+
+    let last = lines.map(Result::unwrap).last().unwrap_or_default();
+    assert!(run.wait().unwrap().success(), "{last}");
+    assert_eq!((&summary_in(&last)["files"], &summary_in(&last)["failures"]), (&json!(files), &json!([])), "{last}");
+    let report = server.report_of(files).await;
+    assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(files - files / 10)));
+    assert_eq!(server.files().await.len(), usize::try_from(files).unwrap());
+}
