@@ -124,7 +124,10 @@ async fn one_bad_line_refuses_all_and_names_line_and_field() {
         let good = |number: usize| json!({"filename": format!("{number}.txt"), "ref": format!("r {number}")});
         let mut uploads: Vec<Value> = (1..=400).map(good).collect();
         uploads[299] = bad.clone();
-        uploads[350] = json!({"filename": "later", "size": -5});
+        // What the org has is asked once every line is good by itself.
+        if bad["size"] != 6 {
+            uploads[350] = json!({"filename": "later", "size": -5});
+        }
         let lines: String = uploads.iter().map(|line| format!("{line}\n")).collect();
 
         for reply in [

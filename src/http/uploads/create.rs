@@ -129,7 +129,10 @@ async fn place(http: &Http, caller: &Caller, asked: &Asked) -> Result<Option<Upl
     let birth = Birth::requested(row, known);
     let born = match asked.key.clone() {
         None => births::ask(&http.ctx.db, birth).await?,
-        Some(key) => births::ask_once(&http.ctx.db, birth, key).await?,
+        Some(key) => match births::ask_once(&http.ctx.db, birth, key).await {
+            Err(LedgerError::Repeated) => None,
+            born => born?,
+        },
     };
     if let Some(upload) = born.as_ref().filter(|upload| upload.status == Status::Done) {
         note_known(http, upload).await;
