@@ -27,12 +27,20 @@ pub struct PolicyEntry {
 }
 
 impl PolicyEntry {
-    /// The policy that is kept as this text; `None` when there is none, or its time is over.
-    pub fn of(text: Option<&str>, ends: Option<Timestamp>, now: Timestamp) -> Result<Option<Self>, ApiError> {
+    /// The policy that is kept as this text; `None` when there is none, when its time is over, and when it does not lead to `url`,
+    /// where the bucket is now.
+    pub fn of(
+        (text, url): (Option<&str>, &str),
+        ends: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Option<Self>, ApiError> {
         let Some((text, expires_at)) = text.zip(ends).filter(|(_, ends)| *ends > now) else {
             return Ok(None);
         };
         let policy: PostPolicy = serde_json::from_str(text).map_err(|error| ApiError::Internal(error.into()))?;
+        if policy.url != url {
+            return Ok(None);
+        }
         Ok(Some(Self {
             method: "POST",
             url: policy.url,

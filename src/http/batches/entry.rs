@@ -116,10 +116,10 @@ pub async fn entries(http: &Http, caller: &Caller, rows: Vec<Batch>) -> Result<V
     let open = rows.iter().filter(|batch| batch.closed_at.is_none());
     let moved: Vec<_> = open.map(|batch| (batch.id, batch.updated_at)).collect();
     let stuck = dead_letters::stuck(&http.ctx.db, &moved).await?;
-    let (now, may) = (http.ctx.now(), caller.may(Scope::Upload));
+    let (now, url, may) = (http.ctx.now(), http.ctx.bucket.address().url, caller.may(Scope::Upload));
     let describe = |batch: Batch| {
         let policy = batch.policy.as_deref().filter(|_| may && batch.closed_at.is_none());
-        let upload = PolicyEntry::of(policy, batch.policy_expires_at, now)?;
+        let upload = PolicyEntry::of((policy, &url), batch.policy_expires_at, now)?;
         let attention = stuck.contains(&batch.id);
         Ok(BatchEntry { upload, attention, ..describe(&batch, &counts.remove(&batch.id).unwrap_or_default()) })
     };

@@ -93,13 +93,14 @@ pub async fn entries(http: &Http, caller: &Caller, rows: Vec<Upload>) -> Result<
     let open = rows.iter().filter(|row| !row.status.is_final());
     let moved: Vec<_> = open.map(|row| (row.id, row.updated_at)).collect();
     let stuck = dead_letters::stuck(&http.ctx.db, &moved).await?;
-    let (now, may) = (http.ctx.now(), caller.may(Scope::Upload));
-    rows.into_iter().map(|row| describe(row, may.then_some(now), &stuck)).collect()
+    let (now, url) = (http.ctx.now(), http.ctx.bucket.address().url);
+    let shown = caller.may(Scope::Upload).then_some((now, url.as_str()));
+    rows.into_iter().map(|row| describe(row, shown, &stuck)).collect()
 }
 
-/// `now` when the policy may be shown.
-fn describe(row: Upload, now: Option<Timestamp>, stuck: &HashSet<Uuid>) -> Result<UploadEntry, ApiError> {
-    let upload = now.map(|now| policy(&row, now)).transpose()?.flatten();
+/// `shown` is now and where the bucket is, when the policy may be shown.
+fn describe(row: Upload, shown: Option<(Timestamp, &str)>, stuck: &HashSet<Uuid>) -> Result<UploadEntry, ApiError> {
+    let upload = shown.map(|shown| policy(&row, shown)).transpose()?.flatten();
     let metadata = row.metadata.as_deref().map(serde_json::from_str).transpose();
     Ok(UploadEntry {
         id: row.id,
@@ -124,9 +125,9 @@ fn describe(row: Upload, now: Option<Timestamp>, stuck: &HashSet<Uuid>) -> Resul
 }
 
 /// The policy while it is of use.
-fn policy(row: &Upload, now: Timestamp) -> Result<Option<PolicyEntry>, ApiError> {
+fn policy(row: &Upload, (now, url): (Timestamp, &str)) -> Result<Option<PolicyEntry>, ApiError> {
     let text = row.policy.as_deref().filter(|_| row.status == Status::Issued);
-    PolicyEntry::of(text, row.policy_expires_at, now)
+    PolicyEntry::of((text, url), row.policy_expires_at, now)
 }
 
 fn unreadable(error: serde_json::Error) -> ApiError {
