@@ -3,10 +3,11 @@
     dashboards.py            writes them
     dashboards.py --check    fails if they are not what this file says
 
-Each answers the same questions from top to bottom: is it healthy, where does it stand still, what is the rate, what is the latency,
-what is lost. Rates are of all processes together; what is read from the ledger is the same in each of them, so its maximum is taken.
+Each answers the same questions from top to bottom: is it healthy, where does it stand still, what is the rate, what is the
+latency, what is lost. Rates are of all processes together; what is read from the ledger is the same in each of them, so its maximum is taken.
 """
 
+import copy
 import json
 import pathlib
 import sys
@@ -116,6 +117,8 @@ def laid_out(rows):
         placed.append({"type": "row", "title": title, "collapsed": False, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}, "panels": []})
         x, y, tallest = 0, y + 1, 0
         for each in panels:
+            # Some stand on several boards.
+            each = copy.deepcopy(each)
             at = each["gridPos"]
             if x + at["w"] > 24:
                 x, y, tallest = 0, y + tallest, 0
@@ -247,7 +250,8 @@ QUEUE = board("longshore-queue", "longshore: queue", "Jobs, pools and workers.",
              [(None, "green"), (1, "orange")], "Each lost its lease: a worker was killed, cut off or stuck."),
     ]),
     ("Where does it stand still?", [
-        graph("Jobs that wait", "none", [(known("longshore_queue_depth", "pool"), "{{pool}}")], "Due or not; those that run are not counted."),
+        graph("Jobs that wait", "none", [(known("longshore_queue_depth", "pool"), "{{pool}}")],
+              "Due or not; those that run are not counted."),
         graph("Oldest job that is due", "s", [(known("longshore_queue_oldest_age_seconds", "pool"), "{{pool}}")],
               "A steep, even rise: nobody takes jobs of this pool.", steps=[(None, "transparent"), (300, "red")]),
     ]),
@@ -260,7 +264,8 @@ QUEUE = board("longshore-queue", "longshore: queue", "Jobs, pools and workers.",
     ]),
     ("What is the latency?", [
         graph("Wait from due to start, p99", "s", [(quantile(0.99, "longshore_job_wait_seconds", "kind"), "{{kind}}")], "By kind."),
-        graph("Run, p99", "s", [(quantile(0.99, "longshore_job_run_seconds", "kind"), "{{kind}}")], "By kind. verify_upload grows with the files."),
+        graph("Run, p99", "s", [(quantile(0.99, "longshore_job_run_seconds", "kind"), "{{kind}}")],
+              "By kind. verify_upload grows with the files."),
     ]),
     ("What is lost?", [
         graph("Dead letters", "none", [(known("longshore_jobs_dead", "pool"), "{{pool}}")], "`longshore jobs list` shows them.", THIRD),
@@ -296,12 +301,14 @@ BUCKET = board("longshore-bucket", "longshore: bucket", "S3, its notices, and wh
     ]),
     ("What is the rate?", [
         graph("S3 requests by operation", "reqps", [(rate("longshore_s3_requests_total", "op"), "{{op}}")], "All processes.", THIRD),
-        graph("S3 requests by code", "reqps", [(rate("longshore_s3_requests_total", "code"), "{{code}}")], "404 of a HEAD is usual: the poller looks.", THIRD),
+        graph("S3 requests by code", "reqps", [(rate("longshore_s3_requests_total", "code"), "{{code}}")],
+              "404 of a HEAD is usual: the poller looks.", THIRD),
         graph("Bytes hashed", "Bps", [(rate("longshore_hash_bytes_total"), "hashed")], "All processes.", THIRD),
     ]),
     ("What is the latency?", [
         graph("S3 requests, p99", "s", [(quantile(0.99, "longshore_s3_request_duration_seconds", "op"), "{{op}}")], "By operation."),
-        graph("From landing to being known, p99", "s", [(quantile(0.99, "longshore_completion_lag_seconds", "source"), "{{source}}")], "By who told."),
+        graph("From landing to being known, p99", "s", [(quantile(0.99, "longshore_completion_lag_seconds", "source"), "{{source}}")],
+              "By who told."),
     ]),
     ("What is lost?", [
         graph("Objects and rows without their other half", "none", [(known("longshore_sweep_orphans", "kind"), "{{kind}}")],
@@ -318,8 +325,18 @@ BUCKET = board("longshore-bucket", "longshore: bucket", "S3, its notices, and wh
 ])
 
 
+def check_places(content):
+    taken = set()
+    for each in content["panels"]:
+        at = each["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, f"{content['title']}: {each['title']} has no place of its own"
+        taken |= cells
+
+
 def main():
     for name, content in (("pipeline", PIPELINE), ("queue", QUEUE), ("bucket", BUCKET)):
+        check_places(content)
         path, text = FOLDER / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         if "--check" not in sys.argv:
             path.write_text(text)

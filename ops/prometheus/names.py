@@ -2,8 +2,8 @@
 
     names.py URL-OF-METRICS
 
-What is asked of it: the metric is there, so is each label that is matched, grouped by or shown, and each value that is matched (for
-labels whose values are all there from the start). Then it misspells each name in memory and asserts that this is noticed.
+What is asked of it: the metric is there, so is each label that is matched, grouped by or shown, and each value that is matched
+(for labels whose values are all there from the start). Then it misspells each name in memory and asserts that this is noticed.
 """
 
 import collections
@@ -21,7 +21,7 @@ import yaml
 FOLDER = pathlib.Path(__file__).parent
 OPS = FOLDER.parent
 
-# Metrics that the program does not have yet, with their labels and the values that are matched. One that is there may not stay here.
+# Metrics that the program does not have yet, with their labels and the values that are matched. One that is there may not stay.
 POOLS = {"issue", "arrive", "verify", "store", "report", "upkeep"}
 TO_COME = {
     "longshore_s3_requests_total": {"op": set(), "code": set()},
@@ -62,7 +62,7 @@ def main():
     misspelled = prove(world, sources)
     check_runbook(sources)
     queries = sum(len(source["queries"]) for source in sources)
-    print(f"{queries} queries name {len(exposed)} metrics rightly; {len(TO_COME)} are to come; {misspelled} misspellings were noticed")
+    print(f"{queries} queries name what is there; {len(TO_COME)} metrics are to come; {misspelled} misspellings were noticed")
 
 
 def settled(url):
