@@ -108,9 +108,9 @@ pub fn router(state: Arc<Http>, beside: Router) -> Router {
     finish(routes, state, beside)
 }
 
-/// `/metrics` and nothing else, for an address of its own.
+/// Metrics and probes and nothing else, for an address of its own.
 pub fn metrics_router(state: Arc<Http>) -> Router {
-    finish(operations::metrics_routes(), state, Router::new())
+    finish(operations::routes(), state, Router::new())
 }
 
 fn finish(routes: Router<Arc<Http>>, state: Arc<Http>, beside: Router) -> Router {

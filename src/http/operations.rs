@@ -28,12 +28,7 @@ const OPEN: [Status; 4] = [Status::Requested, Status::Issued, Status::Arrived, S
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub fn routes() -> Router<Arc<Http>> {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).merge(metrics_routes())
-}
-
-/// `/metrics` alone, for an address of its own.
-pub fn metrics_routes() -> Router<Arc<Http>> {
-    Router::new().route("/metrics", get(render_metrics))
+    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(render_metrics))
 }
 
 /// Something that `/readyz` looks at.

@@ -36,4 +36,5 @@ mod fleet;
 mod ingest;
 mod isolation;
 mod server;
+mod systemd;
 mod uploads;
