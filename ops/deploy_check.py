@@ -1,6 +1,7 @@
 """What no linter knows of the files that longshore is deployed by.
 
     deploy_check.py settings PROGRAM   every setting in them is one that the program takes, and every secret has to be given
+    deploy_check.py prometheus FOLDER  leaves the configuration that compose gives to Prometheus there, for promtool
     deploy_check.py security UNIT      what `systemd-analyze security --json=short` (stdin) holds against it is accepted here
 """
 
@@ -11,7 +12,7 @@ import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 
 # Findings of systemd-analyze that stand, and why.
 ACCEPTED = {
@@ -39,16 +40,27 @@ def variables_of_compose(text):
     return [(name, how) for line in lines for name, how, _ in VARIABLE.findall(line)]
 
 
-def settings_of_compose(text):
-    """The environment of each process of ours, with a text for every variable."""
+def filled_compose():
+    """What the file says, with a text for every variable."""
     import yaml
 
     def filled(match):
         name, how, default = match.groups()
         return default if how == ":-" else f"given{len(name)}"
 
-    services = yaml.safe_load(VARIABLE.sub(filled, text))["services"]
-    return {f"compose.yaml, {name}": of["environment"] for name, of in services.items() if of["image"].startswith("longshore:")}
+    return yaml.safe_load(VARIABLE.sub(filled, (HERE / "compose.yaml").read_text()))
+
+
+def settings_of_compose():
+    """The environment of each process of ours."""
+    services = filled_compose()["services"].items()
+    return {f"compose.yaml, {name}": of["environment"] for name, of in services if of["image"].startswith("longshore:")}
+
+
+def missing_mounts():
+    """Files and folders beside the file that it mounts and that are not there: an engine would make empty folders of them."""
+    volumes = [volume for of in filled_compose()["services"].values() for volume in of.get("volumes", [])]
+    return [volume for volume in volumes if volume.startswith("./") and not (HERE / volume.split(":")[0]).exists()]
 
 
 def settings_of_units():
@@ -77,12 +89,13 @@ def refused(program, settings):
 def check_settings(program):
     compose = (HERE / "compose.yaml").read_text()
     findings = []
-    places = settings_of_compose(compose) | settings_of_units() | settings_of_image()
+    places = settings_of_compose() | settings_of_units() | settings_of_image()
     for place, settings in places.items():
         if not any(name.startswith("LONGSHORE_") for name in settings):
             findings.append(f"{place}: no settings were found")
         if why := refused(program, settings):
             findings.append(f"{place}: {why}")
+    findings += [f"compose.yaml mounts {mount}, which is not there" for mount in missing_mounts()]
     variables = variables_of_compose(compose)
     findings += [f"compose.yaml: {name} has a default" for name, how in variables if SECRET.search(name) and how != ":?"]
     required = {name for name, how in variables if how == ":?"}
@@ -94,6 +107,12 @@ def check_settings(program):
     fail(findings)
 
 
+def leave_prometheus(folder):
+    path = pathlib.Path(folder)
+    (path / "prometheus.yml").write_text(filled_compose()["configs"]["prometheus"]["content"])
+    (path / "longshore").symlink_to(HERE / "prometheus")
+
+
 def check_security(unit):
     open_points = {point["json_field"]: point["name"] for point in json.load(sys.stdin) if not point["set"]}
     fail([f"{unit}: {name}" for field, name in open_points.items() if field not in ACCEPTED])
@@ -102,6 +121,8 @@ def check_security(unit):
 match sys.argv[1:]:
     case ["settings", program]:
         check_settings(program)
+    case ["prometheus", folder]:
+        leave_prometheus(folder)
     case ["security", unit]:
         check_security(unit)
     case _:
