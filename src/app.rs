@@ -28,6 +28,7 @@ use crate::listen::{self, Bounds};
 use crate::queue::engine::Engine;
 use crate::queue::workers::{Pulse, Workers};
 use crate::schedule::{self, Schedule};
+use crate::systemd::Systemd;
 use crate::{metrics, notices};
 
 pub(crate) use self::engines::{open_ledger, open_queue};
@@ -138,6 +139,10 @@ impl App {
         let limit = self.config.shutdown_limit;
         let workers = self.start_workers().await;
         let mut doors = self.open_doors(workers.pulse(), &stop);
+        if let Some(systemd) = Systemd::of_process() {
+            let pulse = workers.pulse();
+            doors.spawn(systemd.attend(move || pulse.is_alive(), stop.clone()));
+        }
         let deaf = CancellationToken::new();
         let notices = AbortOnDropHandle::new(tokio::spawn(receive(self.ctx.clone(), self.notices, deaf.clone())));
         let ended_early = tokio::select! {

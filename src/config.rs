@@ -292,7 +292,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// An address to connect to for one to listen on: all addresses become this machine's own.
-fn reachable(mut bound: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() {
         bound.set_ip(if bound.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }

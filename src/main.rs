@@ -21,6 +21,7 @@ mod notices;
 mod queue;
 mod schedule;
 mod shutdown;
+mod systemd;
 mod telemetry;
 
 use std::process::ExitCode;

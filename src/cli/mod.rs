@@ -4,6 +4,7 @@
 
 mod bench;
 mod failure;
+mod health;
 mod ingest;
 mod intake;
 mod jobs;
@@ -105,6 +106,8 @@ enum Command {
     /// Groups of workers.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
+    /// Asks a process that runs whether it lives; for the health checks of containers.
+    Health(health::HealthArgs),
     /// The effective configuration, secrets hidden.
     Config,
     /// The API as an OpenAPI 3.1 document in JSON; needs no configuration.
@@ -152,6 +155,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
         Command::Report(args) => report::run(config, args).await,
         Command::Jobs(command) => jobs::run(config, command).await,
         Command::Pool(command) => pool::run(config, command).await,
+        Command::Health(args) => health::run(&config, args).await,
         Command::Config => {
             say(config.effective);
             Ok(())

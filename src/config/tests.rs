@@ -179,3 +179,17 @@ fn a_region_is_one_word() {
     }
     assert_eq!(load("", &[], &[("s3.region", "eu-west-1")]).unwrap().s3.region.as_deref(), Some("eu-west-1"));
 }
+
+#[test]
+fn every_documented_setting_is_one_that_the_program_reads() {
+    // What is merely shown as set does not count.
+    let typed = |config: Config| format!("{:?}", Config { effective: Effective::new(Vec::new()), ..config });
+    let untouched = typed(load("", &[], &[]).unwrap());
+    let settings = Layers::of_defaults().paths_below("");
+    assert!(settings.len() > 40, "{settings:?}");
+    for path in settings {
+        // Nothing takes this but what takes any text, and then it shows.
+        let read = load("", &[], &[(&path, "]nonsense[")]);
+        assert!(read.map_or(true, |config| typed(config) != untouched), "{path} changes nothing");
+    }
+}

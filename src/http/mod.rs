@@ -122,9 +122,9 @@ fn documented() -> OpenApiRouter<Arc<Http>> {
         .merge(batches::routes())
 }
 
-/// `/metrics` and nothing else, for an address of its own.
+/// Metrics and probes and nothing else, for an address of its own.
 pub fn metrics_router(state: Arc<Http>) -> Router {
-    finish(operations::metrics_routes().into(), state, Router::new())
+    finish(operations::routes().into(), state, Router::new())
 }
 
 fn finish(routes: Router<Arc<Http>>, state: Arc<Http>, beside: Router) -> Router {

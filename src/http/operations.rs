@@ -31,12 +31,7 @@ const OPEN: [Status; 4] = [Status::Requested, Status::Issued, Status::Arrived, S
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub fn routes() -> OpenApiRouter<Arc<Http>> {
-    OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz)).merge(metrics_routes())
-}
-
-/// `/metrics` alone, for an address of its own.
-pub fn metrics_routes() -> OpenApiRouter<Arc<Http>> {
-    OpenApiRouter::default().routes(routes!(render_metrics))
+    OpenApiRouter::default().routes(routes!(livez)).routes(routes!(readyz)).routes(routes!(render_metrics))
 }
 
 /// Something that `/readyz` looks at.

@@ -69,6 +69,8 @@ pub(super) struct Heart {
     pub(super) holds: Arc<Holds>,
     pub(super) calm: Calm,
     pub(super) last_beat: LastBeat,
+    /// When it last tried to, whatever became of it.
+    pub(super) last_turn: LastBeat,
 }
 
 impl Heart {
@@ -76,6 +78,7 @@ impl Heart {
     pub(super) async fn run(self, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
+            self.last_turn.beat();
             self.beat().await;
         }
     }

@@ -28,6 +28,8 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A job that has crashed this many workers runs alone among its like in the pool, so that the next crash blames one job.
 /// Not before: one kill of the process blames all that ran, and they should not have to wait for each other after it.
 const ALONE_FROM: u32 = 3;
+/// Longer than an engine takes to answer or to be given up.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
 
 /// The workers of some pools. Dropping them without [`Workers::shutdown`] stops them as a crash would.
 pub struct Workers {
@@ -39,16 +41,30 @@ pub struct Workers {
 /// Whether every pool still has its worker and the worker its leases, to be felt from elsewhere.
 #[derive(Clone)]
 pub struct Pulse {
-    staffs: Arc<[(AbortHandle, LastBeat)]>,
+    staffs: Arc<[Vitals]>,
     /// How long a heart may stand still.
     patience: Duration,
+}
+
+/// What tells how a worker is.
+struct Vitals {
+    monitor: AbortHandle,
+    last_beat: LastBeat,
+    last_turn: LastBeat,
 }
 
 impl Pulse {
     /// Whether it has.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.staffs.iter().all(|(monitor, heart)| !monitor.is_finished() && heart.age() <= self.patience)
+        self.staffs.iter().all(|of| !of.monitor.is_finished() && of.last_beat.age() <= self.patience)
+    }
+
+    /// Whether a new process would do no better: every pool has its worker, and the worker tries to keep its leases. It may
+    /// well fail, as long as the engine is away.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.staffs.iter().all(|of| !of.monitor.is_finished() && of.last_turn.age() <= LONGEST_TURN)
     }
 }
 
@@ -58,6 +74,7 @@ struct Staff {
     monitor: AbortOnDropHandle<()>,
     holds: Arc<Holds>,
     last_beat: LastBeat,
+    last_turn: LastBeat,
     _served_by: [AbortOnDropHandle<()>; 2],
 }
 
@@ -131,7 +148,7 @@ impl Workers {
     /// Whether every pool still has its worker, and the worker its leases.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
-        let staffs = self.staffs.iter().map(|staff| (staff.monitor.abort_handle(), staff.last_beat.clone())).collect();
+        let staffs = self.staffs.iter().map(Staff::vitals).collect();
         // No less: where beats are made to be close together, one may well be late.
         Pulse { staffs, patience: LEASE.max(self.shared.pace.leases()) }
     }
@@ -159,13 +176,14 @@ impl Workers {
 impl Staff {
     fn start(shared: &Shared, pool: Pool, slots: usize) -> Self {
         let (holds, told) = Holds::new(pool, slots);
-        let last_beat = LastBeat::now();
+        let (last_beat, last_turn) = (LastBeat::now(), LastBeat::now());
         let heart = Heart {
             pool,
             engine: Arc::clone(&shared.engine),
             holds: Arc::clone(&holds),
             calm: shared.calm.clone(),
             last_beat: last_beat.clone(),
+            last_turn: last_turn.clone(),
         };
         let acker = Acker {
             engine: Arc::clone(&shared.engine),
@@ -179,7 +197,15 @@ impl Staff {
             AbortOnDropHandle::new(tokio::spawn(acker.run(told))),
         ];
         let monitor = AbortOnDropHandle::new(tokio::spawn(watch_over(shared.clone(), pool, Arc::clone(&holds))));
-        Self { pool, monitor, holds, last_beat, _served_by: served_by }
+        Self { pool, monitor, holds, last_beat, last_turn, _served_by: served_by }
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals {
+            monitor: self.monitor.abort_handle(),
+            last_beat: self.last_beat.clone(),
+            last_turn: self.last_turn.clone(),
+        }
     }
 
     async fn end(self) {
@@ -264,13 +290,22 @@ mod tests {
     async fn a_heart_that_stands_still_is_felt() {
         const MOMENT: Duration = Duration::from_millis(1);
         let (monitor, last_beat) = (tokio::spawn(std::future::pending::<()>()), LastBeat::now());
-        let pulse = |patience| Pulse { staffs: [(monitor.abort_handle(), last_beat.clone())].into(), patience };
+        let vitals =
+            || Vitals { monitor: monitor.abort_handle(), last_beat: last_beat.clone(), last_turn: LastBeat::now() };
+        let pulse = |patience| Pulse { staffs: [vitals()].into(), patience };
 
         while last_beat.age() <= MOMENT {
             tokio::task::yield_now().await;
         }
 
         assert!(!pulse(MOMENT).is_healthy());
+        assert!(pulse(MOMENT).is_alive(), "it tries on");
         assert!(pulse(LEASE).is_healthy());
+
+        monitor.abort();
+        while !monitor.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!pulse(LEASE).is_healthy() && !pulse(LEASE).is_alive(), "nobody works there");
     }
 }

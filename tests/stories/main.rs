@@ -40,4 +40,5 @@ mod ingest_batches;
 mod isolation;
 mod prefix;
 mod server;
+mod systemd;
 mod uploads;
