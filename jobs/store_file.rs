@@ -15,7 +15,7 @@ use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
 use crate::ledger::files::{self, Stored};
 use crate::ledger::{blobs, uploads};
 use crate::model::file::{Blob, BlobState};
-use crate::model::{Digest, Status, Upload, keys};
+use crate::model::{Digest, Status, Timestamp, Upload, keys};
 use crate::outside::{BucketError, ObjectHead};
 use crate::verify_upload::{Hashing, hash_in_time, look_again, pinned};
 
@@ -125,6 +125,7 @@ async fn restore(ctx: &Context, upload: Upload, blob: &Blob, copy: String) -> Re
 /// The one transaction, and what has to be tidied behind it.
 async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<End, JobError> {
     let (org, staged, size) = (upload.org_id, upload.object_key.clone(), upload.arrived_size.unwrap_or(0));
+    let arrived_at = upload.arrived_at;
     let stored = files::store(&ctx.db, upload, copy.clone(), ctx.now()).await?;
     let mut useless = Vec::new();
     if stored != Stored::Adopted {
@@ -141,6 +142,7 @@ async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<E
     let mut folding = Ok(());
     if matches!(stored, Stored::Adopted | Stored::Joined) {
         useless.push(staged);
+        settled(ctx, arrived_at);
         let fold = FoldReports { org: Some(org) };
         folding = ctx.queue.push(vec![NewJob::of(&fold, Lane::Interactive, ctx.now() + FoldReports::DELAY)]).await;
     }
@@ -153,6 +155,14 @@ async fn settle(ctx: &Context, upload: Upload, copy: Option<String>) -> Result<E
         Stored::Adopted | Stored::Joined => Ok(End::Done),
         Stored::Lost => Ok(End::Moot),
         Stored::Leaving => Err(LEAVING),
+    }
+}
+
+/// Times an upload that was stored or rejected, from its arrival on.
+pub(crate) fn settled(ctx: &Context, arrived_at: Option<Timestamp>) {
+    if let Some(arrived_at) = arrived_at {
+        let took = ctx.now().since(arrived_at);
+        metrics::histogram!("longshore_upload_settle_seconds").record(took.as_secs_f64());
     }
 }
 

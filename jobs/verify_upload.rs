@@ -23,7 +23,7 @@ use crate::ledger::{manifests, uploads};
 use crate::model::upload::{MAX_CHANGES, Reason};
 use crate::model::{Digest, Status, Upload};
 use crate::outside::{Body, BucketError, ObjectHead};
-use crate::store_file::StoreFile;
+use crate::store_file::{StoreFile, settled};
 
 /// How much is read from a local file at once: 1 MiB is where reading stops to be the limit.
 const READ_SIZE: usize = 1 << 20;
@@ -113,6 +113,7 @@ pub(crate) async fn reject(ctx: &Context, upload: &Upload, reason: Reason) -> Re
     if !uploads::reject(&ctx.db, upload, reason, ctx.now()).await? {
         return Ok(End::Moot);
     }
+    settled(ctx, upload.arrived_at);
     ctx.bucket.delete(std::slice::from_ref(&upload.object_key)).await?;
     Ok(End::Done)
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::bucket::metered;
 use crate::notices;
 use crate::queue::{self, engine::Depth};
 use longshore_jobs::job::Pool;
@@ -27,6 +28,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets(SHORT)?
         .set_buckets_for_metric(Matcher::Full("longshore_completion_lag_seconds".to_owned()), LONG)?
+        .set_buckets_for_metric(Matcher::Full("longshore_upload_settle_seconds".to_owned()), LONG)?
         .install_recorder()?;
     describe();
     start_at_zero();
@@ -51,6 +53,23 @@ fn describe() {
         "longshore_completion_lag_seconds",
         Unit::Seconds,
         "From landing in the bucket to being known."
+    );
+    describe_histogram!(
+        "longshore_upload_settle_seconds",
+        Unit::Seconds,
+        "From an upload's arrival to its being stored or rejected."
+    );
+    describe_counter!("longshore_s3_requests_total", "Requests to the bucket, by what came of them.");
+    describe_histogram!(
+        "longshore_s3_request_duration_seconds",
+        Unit::Seconds,
+        "How long a request to the bucket took."
+    );
+    describe_gauge!("longshore_worker_up", "Whether this process works the pool.");
+    describe_gauge!(
+        "longshore_schedule_last_tick_seconds",
+        Unit::Seconds,
+        "When a schedule last ticked, since the epoch."
     );
     describe_counter!("longshore_jobs_enqueued_total", "Jobs pushed onto the queue.");
     describe_counter!("longshore_jobs_finished_total", "Job runs that ended, by outcome.");
@@ -90,6 +109,9 @@ fn start_at_zero() {
     for outcome in ["done", "deduplicated"] {
         counter!("longshore_upload_bytes_total", "outcome" => outcome).absolute(0);
     }
+    for op in metered::OPS {
+        counter!("longshore_s3_requests_total", "op" => op, "code" => "200").absolute(0);
+    }
     queue::counters::register();
     for entry in roster::all() {
         for outcome in ["done", "moot", "snoozed", "retried", "dead"] {
@@ -98,6 +120,7 @@ fn start_at_zero() {
     }
     for pool in Pool::ALL {
         gauge!("longshore_jobs_running", "pool" => pool.as_str()).set(0.0);
+        gauge!("longshore_worker_up", "pool" => pool.as_str()).set(0.0);
     }
     for source in ArrivedVia::ALL.iter().filter(|source| **source != ArrivedVia::Form) {
         for disposition in ["applied", "duplicate", "stale", "unknown_key", "test_event", "malformed"] {

@@ -9,6 +9,12 @@ pub async fn last_tick(db: &Db, name: &str) -> Result<Option<Timestamp>, LedgerE
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(name).fetch_optional(c).await)?)
 }
 
+/// When each schedule last ticked, of those that ever have.
+pub async fn last_ticks(db: &Db) -> Result<Vec<(String, Timestamp)>, LedgerError> {
+    let query = "select name, last_tick from schedules order by name";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
+}
+
 /// Moves the last tick from `seen` to `tick`. `false` when somebody else has moved it since.
 pub async fn claim_tick(
     db: &Db,

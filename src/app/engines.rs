@@ -13,6 +13,7 @@ use url::Url;
 
 use super::StartError;
 use crate::bucket::local::{self, LocalBucket};
+use crate::bucket::metered::Metered;
 use crate::bucket::s3::{self, S3Bucket};
 use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
 use crate::folder::{self, FolderError};
@@ -103,10 +104,11 @@ impl Store {
 
     /// For jobs.
     pub(super) fn bucket(&self) -> Arc<dyn Bucket> {
-        match self {
-            Self::Local(bucket, _) => Arc::clone(bucket) as Arc<dyn Bucket>,
-            Self::S3(bucket) => Arc::clone(bucket) as Arc<dyn Bucket>,
-        }
+        let bucket: Arc<dyn Bucket> = match self {
+            Self::Local(bucket, _) => Arc::clone(bucket) as _,
+            Self::S3(bucket) => Arc::clone(bucket) as _,
+        };
+        Arc::new(Metered::new(bucket))
     }
 
     /// What is served beside the API.

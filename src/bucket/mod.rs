@@ -2,4 +2,5 @@
 
 mod attachment;
 pub(crate) mod local;
+pub(crate) mod metered;
 pub(crate) mod s3;

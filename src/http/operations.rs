@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Context, with_causes};
-use longshore_jobs::ledger::{LedgerError, reports, uploads};
+use longshore_jobs::ledger::{LedgerError, reports, schedules, uploads};
 use longshore_jobs::model::Status;
 use longshore_jobs::outside::BoxError;
 use serde::Serialize;
@@ -210,5 +210,10 @@ async fn read_gauges(ctx: &Context) -> Result<(), LedgerError> {
     let oldest = reports::oldest_delta(&ctx.db).await?;
     let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
     metrics::gauge!("longshore_report_age_seconds").set(age.as_secs_f64());
+    for (name, tick) in schedules::last_ticks(&ctx.db).await? {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are below 2^53")]
+        let seconds = tick.as_millis() as f64 / 1000.0;
+        metrics::gauge!("longshore_schedule_last_tick_seconds", "kind" => name).set(seconds);
+    }
     Ok(())
 }

@@ -130,6 +130,7 @@ impl Workers {
         };
         let staffs: Vec<Staff> =
             pools.iter().map(|pool| Staff::start(&shared, *pool, concurrency(*pool).max(1))).collect();
+        show_up(pools, 1.0);
         let hearts = staffs.iter().map(|staff| staff.last_beat.clone()).collect();
         let rescuer = Rescuer::new(engine, Arc::clone(&shared.ctx.clock), shared.calm.clone(), hearts);
         let upkeep = vec![
@@ -169,7 +170,16 @@ impl Workers {
             sleep(limit).await;
             overdue.cancel();
         }));
+        let pools: Vec<Pool> = self.staffs.iter().map(|staff| staff.pool).collect();
         join_all(self.staffs.into_iter().map(Staff::end)).await;
+        show_up(&pools, 0.0);
+    }
+}
+
+/// Tells whether this process works the pools.
+fn show_up(pools: &[Pool], up: f64) {
+    for pool in pools {
+        metrics::gauge!("longshore_worker_up", "pool" => pool.as_str()).set(up);
     }
 }
 
