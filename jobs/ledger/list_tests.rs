@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::page::{Page, select_count, select_page};
-use super::{Connection, files, upload_lists};
+use super::{Connection, files, lines, upload_lists};
 use crate::model::target::TargetKind;
 use crate::model::{Digest, Status};
 use crate::testkit::World;
@@ -12,6 +12,7 @@ use crate::testkit::World;
 crate::on_every_engine! {
     files_are_listed_by_an_index_for_each_filter,
     uploads_are_listed_by_an_index_for_each_filter,
+    what_refs_stand_for_is_looked_up_and_the_org_is_not_read,
 }
 
 const FIRST: Page = Page { ascending: false, after: None, limit: 31, offset: 0 };
@@ -50,6 +51,14 @@ async fn uploads_are_listed_by_an_index_for_each_filter(world: World) {
     }
 }
 
+async fn what_refs_stand_for_is_looked_up_and_the_org_is_not_read(world: World) {
+    fill(&world).await;
+    let text = lines::STANDING.replace("$1", &format!("'{}'", world.org)).replace("$2", r#"'["r7", "r8"]'"#);
+    let plan = explain(&world, text).await;
+    assert!(plan.contains("uploads_by_ref") && !plan.contains("uploads_by_org"), "{plan}");
+    assert!(!plan.contains("Seq Scan on uploads") && !plan.contains("SCAN uploads"), "{plan}");
+}
+
 async fn check(world: &World, filtered: &str, indexes: &[&str]) {
     for query in [select_page(filtered, FIRST, 7), select_count(filtered, 7)] {
         let plan = plan(world, &query).await;
@@ -80,7 +89,10 @@ async fn plan(world: &World, query: &str) -> String {
     let fill = |text: String, n: usize| {
         text.replace(&format!("${n} is null"), "null is null").replace(&format!("${n}"), values[n - 1])
     };
-    let filled = (1..=9).rev().fold(query.to_owned(), fill);
+    explain(world, (1..=9).rev().fold(query.to_owned(), fill)).await
+}
+
+async fn explain(world: &World, filled: String) -> String {
     match world.ctx.db.reader() {
         Connection::Sqlite(pool) => {
             let explain = AssertSqlSafe(format!("explain query plan {filled}"));

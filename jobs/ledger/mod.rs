@@ -42,6 +42,7 @@ pub mod page;
 pub mod pools;
 pub mod postgres;
 pub mod prefixes;
+mod refs;
 pub mod reports;
 pub mod schedules;
 pub mod signals;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::refs::ref_stands;
 use super::steps::{Arrive, Issue, Verify, listed, millis};
 use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
@@ -270,21 +271,21 @@ pub async fn find_by_file(db: &Db, file: Uuid) -> Result<Option<Upload>, LedgerE
 
 /// The upload that stands under a client's own id.
 pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<Upload>, LedgerError> {
-    let query = "select *
-        from uploads
-        where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')
-          and file_deleted_at is null";
+    let query = concat!("select * from uploads where org_id = $1 and client_ref = $2 and ", ref_stands!());
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
 }
 
 /// Whether the upload has expired and its client's own id stands for another one now, so that it cannot come back.
 pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
-    let query = "select exists (
+    let query = concat!(
+        "select exists (
         select 1
         from uploads late
         join uploads other on other.org_id = late.org_id and other.client_ref = late.client_ref
-        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled')
-          and other.file_deleted_at is null)";
+        where late.id = $1 and late.status = 'expired' and ",
+        ref_stands!("other"),
+        ")"
+    );
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
 }
 
