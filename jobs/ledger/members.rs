@@ -109,7 +109,7 @@ async fn cancel(db: &Db, ids: impl Iterator<Item = Uuid>, now: Timestamp) -> Res
         where uploads.id = unhex(given.atom) and status || '' in ('requested', 'issued', 'arrived')
         returning uploads.id";
     let list = json!(ids.map(listed).collect::<Vec<_>>()).to_string();
-    db.write_one(move |mut tx| {
+    db.write_one_again(move |mut tx| {
         Box::pin(
             async move { Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(list).bind(now).fetch_all(c).await)?) },
         )
