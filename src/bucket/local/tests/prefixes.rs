@@ -95,7 +95,7 @@ async fn a_policy_for_one_key_takes_no_placeholder() {
 
 #[tokio::test]
 async fn a_key_of_thousands_of_placeholders_is_refused_though_nobody_signed_it() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
     let mut form = rig.form(terms(&rig), b"the bytes").await;
     form.set("key", &"${filename}".repeat(1000));
     form.set("x-amz-signature", "none");
