@@ -5,17 +5,23 @@
 //! `deleting` and goes on from there, whatever the first came to. Who brings the same bytes meanwhile waits until the row is gone.
 //! It ends when every blob that is due was taken once.
 
+use std::collections::HashMap;
+use std::slice;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::job::{Context, End, Job, JobError, Pool};
+use crate::job::{Context, End, Job, JobError, Pool, with_causes};
 use crate::ledger::blobs::{self, Unreferenced};
 use crate::model::Timestamp;
+use crate::model::file::Blob;
+use crate::outside::BucketError;
 
 /// How many go at once: one request to the bucket.
 const PAGE: i64 = 500;
+/// How many objects in a row have to stay until it looks as if none of the page could go.
+const PATIENCE: usize = 10;
 
 /// Collects what is due.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -39,12 +45,14 @@ impl Job for CollectBlobs {
             let Some(&last) = due.last() else {
                 break;
             };
-            match collect_page(ctx, before, &due).await {
-                Ok(gone) => removed += gone,
-                // An object that cannot be removed keeps no others from going. A second one looks like an outage, in which
-                // no more blobs should get as far as `deleting`.
-                Err(error) if failed.is_some() => return Err(error),
-                Err(error) => failed = Some(error),
+            let page = collect_page(ctx, before, &due).await?;
+            removed += page.removed;
+            match page.stuck {
+                // After another failure a page of which nothing goes looks like an outage, in which no more blobs should get as
+                // far as `deleting`.
+                Some(error) if page.removed == 0 && failed.is_some() => return Err(error.into()),
+                Some(error) => failed = Some(error),
+                None => {}
             }
             after = Some(last);
         }
@@ -52,21 +60,56 @@ impl Job for CollectBlobs {
             tracing::info!(removed, "blobs that no file referred to were removed");
         }
         match failed {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => Ok(if removed == 0 { End::Moot } else { End::Done }),
         }
     }
 }
 
-async fn collect_page(ctx: &Context, before: Timestamp, due: &[Unreferenced]) -> Result<usize, JobError> {
+/// What has come of a page.
+#[derive(Debug, Default)]
+struct Collected {
+    removed: usize,
+    /// Why not all of it went.
+    stuck: Option<BucketError>,
+}
+
+async fn collect_page(ctx: &Context, before: Timestamp, due: &[Unreferenced]) -> Result<Collected, JobError> {
     let ids: Vec<Uuid> = due.iter().map(|(_, id)| *id).collect();
     let leaving = blobs::begin_removal(&ctx.db, &ids, before).await?;
     if leaving.is_empty() {
-        return Ok(0);
+        return Ok(Collected::default());
     }
     let keys: Vec<String> = leaving.iter().map(|blob| blob.object_key.clone()).collect();
-    ctx.bucket.delete(&keys).await?;
-    let sizes = blobs::remove(&ctx.db, &leaving).await?;
+    match ctx.bucket.delete(&keys).await {
+        Ok(()) => Ok(Collected { removed: remove_rows(ctx, &leaving).await?, stuck: None }),
+        Err(error @ BucketError::Throttled { .. }) => Ok(Collected { removed: 0, stuck: Some(error) }),
+        Err(_) => collect_each(ctx, due, leaving).await,
+    }
+}
+
+/// One after the other, so that an object that cannot be removed holds back no others: who brings their bytes waits for
+/// them. Those that stay come first in every run, so it begins with the last.
+async fn collect_each(ctx: &Context, due: &[Unreferenced], leaving: Vec<Blob>) -> Result<Collected, JobError> {
+    let mut leaving: HashMap<Uuid, Blob> = leaving.into_iter().map(|blob| (blob.id, blob)).collect();
+    let (mut gone, mut stuck, mut refused) = (Vec::new(), None, 0);
+    for blob in due.iter().rev().filter_map(|(_, id)| leaving.remove(id)) {
+        match ctx.bucket.delete(slice::from_ref(&blob.object_key)).await {
+            Ok(()) => gone.push(blob),
+            Err(error) => {
+                tracing::warn!(blob = %blob.id, error = with_causes(&error), "the object of a blob could not be removed");
+                (stuck, refused) = (Some(error), refused + 1);
+            }
+        }
+        if gone.is_empty() && refused == PATIENCE {
+            break;
+        }
+    }
+    Ok(Collected { removed: remove_rows(ctx, &gone).await?, stuck })
+}
+
+async fn remove_rows(ctx: &Context, leaving: &[Blob]) -> Result<usize, JobError> {
+    let sizes = blobs::remove(&ctx.db, leaving).await?;
     metrics::counter!("longshore_blobs_collected_total").increment(sizes.len() as u64);
     let bytes = sizes.iter().map(|size| size.unsigned_abs()).sum();
     metrics::counter!("longshore_blob_bytes_collected_total").increment(bytes);
@@ -78,7 +121,6 @@ mod tests {
     use super::*;
     use crate::ledger::births::{self, Birth};
     use crate::ledger::files;
-    use crate::model::file::Blob;
     use crate::model::{Digest, Status, Upload};
     use crate::testkit::World;
 
@@ -90,6 +132,8 @@ mod tests {
         who_brings_bytes_that_are_being_removed_waits_until_they_are_gone,
         a_blob_that_was_joined_beside_the_collector_is_let_be,
         more_blobs_than_a_page_go_in_one_run,
+        an_object_that_cannot_be_removed_holds_back_no_others,
+        a_bucket_that_removes_nothing_is_not_asked_for_every_blob,
     }
 
     async fn delete(world: &World, upload: &Upload) {
@@ -161,7 +205,7 @@ mod tests {
             let before = world.ctx.now() - world.ctx.limits.blob_grace;
             let leaving = blobs::begin_removal(&world.ctx.db, &[blob.id], before).await.unwrap();
             if steps > 0 {
-                world.ctx.bucket.delete(std::slice::from_ref(&blob.object_key)).await.unwrap();
+                world.ctx.bucket.delete(slice::from_ref(&blob.object_key)).await.unwrap();
             }
             if steps > 1 {
                 assert_eq!(blobs::remove(&world.ctx.db, &leaving).await.unwrap(), [blob.size]);
@@ -203,16 +247,65 @@ mod tests {
 
         world.uploaded(b"just in time").await;
 
-        assert_eq!(collect_page(&world.ctx, before, &due).await.unwrap(), 0);
+        assert_eq!(collect_page(&world.ctx, before, &due).await.unwrap().removed, 0);
         assert_eq!(world.blob_keys(), [blob.object_key]);
     }
 
     async fn more_blobs_than_a_page_go_in_one_run(world: World) {
+        let due_since = unreferenced(&world, PAGE + 1).await;
+
+        assert_eq!(collect(&world).await, End::Done);
+
+        assert!(blobs::due_to_collect(&world.ctx.db, due_since, None, 1).await.unwrap().is_empty());
+    }
+
+    async fn an_object_that_cannot_be_removed_holds_back_no_others(world: World) {
+        let mut all = Vec::new();
+        for number in 0..PATIENCE + 5 {
+            all.push(overdue(&world, format!("{number}").as_bytes()).await);
+        }
+        // More of them than it has patience for: the oldest.
+        let (kept, gone) = all.split_at(PATIENCE + 1);
+        for blob in kept {
+            world.bucket.keep_key(&blob.object_key);
+        }
+
+        for _ in 0..2 {
+            assert!(matches!(CollectBlobs {}.run(&world.ctx).await, Err(JobError::Retry(_))));
+        }
+
+        let mut keys: Vec<String> = kept.iter().map(|blob| blob.object_key.clone()).collect();
+        keys.sort();
+        assert_eq!(world.blob_keys(), keys);
+        for blob in gone {
+            assert!(blobs::by_id(&world.ctx.db, blob.id).await.unwrap().is_none());
+        }
+        let again = world.uploaded(format!("{}", PATIENCE + 1).as_bytes()).await;
+        assert_eq!(again.status, Status::Done, "who brings the bytes of another waits for nothing");
+    }
+
+    async fn a_bucket_that_removes_nothing_is_not_asked_for_every_blob(world: World) {
+        unreferenced(&world, 3 * PAGE).await;
+        world.bucket.keep_key("blobs/");
+
+        assert!(matches!(CollectBlobs {}.run(&world.ctx).await, Err(JobError::Retry(_))));
+
+        assert_eq!(world.bucket.kept(), 2 * (1 + PATIENCE));
+        let live: i64 =
+            sql!(world.ctx.db.reader(), c => sqlx::query_scalar("select count(*) from blobs where state = 'live'")
+            .fetch_one(c)
+            .await)
+            .unwrap();
+        assert_eq!(live, PAGE, "no more get as far as to be on their way");
+    }
+
+    /// So many blobs without objects whose grace has passed; tells since when nothing refers to them.
+    async fn unreferenced(world: &World, count: i64) -> Timestamp {
         let now = world.ctx.now() - world.ctx.limits.blob_grace;
         let query = "with recursive numbers (number) as (
                 select 1
                 union all
-                select number + 1 from numbers where number <= $3)
+                select number + 1 from numbers where number < $3)
             insert into blobs (id, org_id, sha256, size, object_key, state, refs, created_at, unreferenced_at)
             select unhex('00000000000070008000000000' || (100000 + number)), $1,
                 'sha256-0000000000000000000000000000000000000000000000000000000000' || (100000 + number), 1,
@@ -221,13 +314,10 @@ mod tests {
         let org = world.org;
         let made = world.ctx.db.write_one(move |mut tx| {
             Box::pin(async move {
-                Ok(sql!(tx.on(), c => sqlx::query(query).bind(org).bind(now).bind(PAGE).execute(c).await?.rows_affected()))
+                Ok(sql!(tx.on(), c => sqlx::query(query).bind(org).bind(now).bind(count).execute(c).await?.rows_affected()))
             })
         });
-        assert_eq!(made.await.unwrap(), PAGE.unsigned_abs() + 1);
-
-        assert_eq!(collect(&world).await, End::Done);
-
-        assert!(blobs::due_to_collect(&world.ctx.db, now, None, 1).await.unwrap().is_empty());
+        assert_eq!(made.await.unwrap(), count.unsigned_abs());
+        now
     }
 }

@@ -117,9 +117,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::members;
     use crate::ledger::page::Page;
     use crate::ledger::uploads;
+    use crate::ledger::{files, members};
     use crate::model::batch::Progress;
     use crate::resume_stalled::ResumeStalled;
     use crate::testkit::World;
@@ -131,6 +131,7 @@ mod tests {
         a_line_whose_blob_has_begun_to_leave_waits_for_its_bytes,
         a_line_with_another_size_than_the_known_bytes_waits_for_its_bytes,
         a_line_whose_ref_stands_makes_no_upload,
+        a_ref_whose_file_was_deleted_before_is_known_once,
         two_batches_with_the_same_refs_at_once_make_one_upload_of_each,
         a_batch_that_is_closed_in_the_middle_makes_no_more_uploads,
         a_batch_whose_job_was_lost_gets_it_again_and_later_each_time,
@@ -282,6 +283,21 @@ mod tests {
         assert_eq!(names(&uploads[1..]), ["a", "c"]);
         assert_eq!(progress(&world, &batch).await.tasks, 2);
         assert_eq!(members::count_known(&world.ctx.db, batch.id, Some(Status::Issued)).await.unwrap(), 1);
+    }
+
+    async fn a_ref_whose_file_was_deleted_before_is_known_once(world: World) {
+        let under_ref = || Upload { client_ref: Some("a".to_owned()), ..world.requested() };
+        let former = world.issue(under_ref()).await;
+        world.bucket.land(&former.object_key, b"bytes");
+        world.notice(&former).await;
+        world.drain().await;
+        assert!(files::delete(&world.ctx.db, former.file_id, world.ctx.now()).await.unwrap());
+        let stands = world.issue(under_ref()).await;
+
+        let batch = expanded(&world, vec![with_ref("a")], 1).await;
+
+        assert_eq!(batch.known, 1);
+        assert_eq!(uploads_of(&world, &batch).await.iter().map(|upload| upload.id).collect::<Vec<_>>(), [stands.id]);
     }
 
     async fn two_batches_with_the_same_refs_at_once_make_one_upload_of_each(world: World) {

@@ -64,6 +64,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::dead_letters::{self, DeadLetter};
+    use crate::model::Batch;
     use crate::model::upload::ArrivedVia;
     use crate::record_arrival::RecordArrival;
     use crate::testkit::World;
@@ -73,6 +74,7 @@ mod tests {
         an_issued_upload_waits_for_its_client_alone,
         a_row_with_a_dead_letter_is_left_alone,
         a_row_that_moved_after_its_job_died_is_resumed_again,
+        what_an_older_worker_did_not_know_is_resumed,
         at_most_a_thousand_rows_are_resumed_in_one_run,
     }
 
@@ -107,23 +109,42 @@ mod tests {
         world.bucket.land(&upload.object_key, b"bytes");
         RecordArrival { upload: upload.id, via: ArrivedVia::Notice }.run(&world.ctx).await.unwrap();
         world.queue.forget();
+        died(world, &VerifyUpload { upload: upload.id }, "gave_up").await;
+        world.upload(upload.id).await
+    }
+
+    async fn died<J: Job>(world: &World, job: &J, reason: &str) {
         let letter = DeadLetter {
             id: Uuid::now_v7(),
-            kind: VerifyUpload::KIND.to_owned(),
-            subject: upload.id,
-            pool: VerifyUpload::POOL,
+            kind: J::KIND.to_owned(),
+            subject: job.subject(),
+            pool: J::POOL,
             lane: Lane::Bulk,
             payload: "{}".to_owned(),
             attempts: 1,
             crashes: 0,
-            reason: "gave_up".to_owned(),
+            reason: reason.to_owned(),
             error: "no use".to_owned(),
             died_at: world.ctx.now(),
         };
         let kept =
             world.ctx.db.write_one(move |mut tx| Box::pin(async move { dead_letters::insert(&mut tx, &letter).await }));
         kept.await.unwrap();
-        world.upload(upload.id).await
+    }
+
+    async fn what_an_older_worker_did_not_know_is_resumed(world: World) {
+        let (row, now) = (world.requested(), world.ctx.now());
+        uploads::insert(&world.ctx.db, vec![row.clone()]).await.unwrap();
+        let resume_at = Some(now + world.ctx.limits.resume_after);
+        let batch = Batch { resume_at, ..Batch::each((world.org, Uuid::nil()), None, 1, now) };
+        batches::insert(&world.ctx.db, batch.clone(), vec!["[]".to_owned()], None).await.unwrap();
+
+        died(&world, &IssuePolicy { upload: row.id }, "unknown_kind").await;
+        died(&world, &IssueBatch { batch: batch.id }, "unknown_kind").await;
+        world.clock.advance(world.ctx.limits.resume_after);
+
+        assert_eq!(ResumeStalled {}.run(&world.ctx).await.unwrap(), End::Done);
+        assert_eq!(world.queue.waiting(), ["issue_batch", "issue_policy"]);
     }
 
     async fn a_row_with_a_dead_letter_is_left_alone(world: World) {

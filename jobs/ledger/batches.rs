@@ -132,12 +132,14 @@ struct CountOf {
 }
 
 /// Batches that stand although their job should have got on, most overdue first. One with a dead letter is not among them,
-/// unless it has got on since that job died.
+/// unless it has got on since that job died, or only an older release knew no such job.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Batch>, LedgerError> {
     let query = "select *
         from batches b
         where b.resume_at <= $1
-          and not exists (select 1 from dead_letters d where d.subject = b.id and d.died_at >= b.updated_at)
+          and not exists (
+            select 1 from dead_letters d
+            where d.subject = b.id and d.died_at >= b.updated_at and d.reason <> 'unknown_kind')
         order by b.resume_at
         limit $2";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)

@@ -1,20 +1,27 @@
 //! Two processes on one ledger: what SQLite's single writer never lets happen, and PostgreSQL does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sqlx::Executor as _;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::births::{self, Birth};
 use super::files::{self, Stored};
 use super::idempotency::{self, Standing};
-use super::{Db, LedgerError, blobs, dead_letters, reports, schedules, uploads};
+use super::{
+    Connection, Db, LedgerError, Tx, batches, blobs, dead_letters, manifests, members, prefixes, reports, schedules,
+    uploads,
+};
 use crate::job::{Lane, Pool};
-use crate::model::idempotency::{IdempotencyKey, Route};
+use crate::model::idempotency::{IdempotencyKey, KEY_LIFE, Route};
+use crate::model::manifest::Line;
 use crate::model::report::Delta;
-use crate::model::upload::ArrivedVia;
-use crate::model::{Digest, Status, Timestamp, Upload};
+use crate::model::upload::{ArrivedVia, Reason};
+use crate::model::{Batch, Digest, Status, Timestamp, Upload};
 use crate::outside::ObjectHead;
 use crate::testkit::{World, postgres as server};
 
@@ -27,11 +34,13 @@ crate::on_postgres! {
     a_late_object_and_a_new_upload_want_the_same_ref,
     two_processes_ask_for_uploads_with_the_same_refs,
     two_processes_ask_for_the_same_upload_by_one_key,
+    a_key_that_is_claimed_anew_is_not_forgotten_with_its_former_life,
     what_is_deleted_beside_stores_and_collectors_is_counted_once,
     what_is_stored_while_reports_are_folded_is_counted_once,
     a_recount_beside_stores_and_folds_finds_no_drift,
     one_of_two_processes_ticks,
     one_of_two_processes_discards_a_letter,
+    a_move_that_was_undone_by_a_deadlock_is_made_again,
     a_failed_write_leaves_nothing,
     a_panic_in_a_write_undoes_it,
     a_move_in_one_process_wakes_who_waits_in_another,
@@ -172,6 +181,53 @@ async fn two_processes_ask_for_the_same_upload_by_one_key(world: World) {
     assert_eq!(made, 20, "one for each key");
 }
 
+async fn a_key_that_is_claimed_anew_is_not_forgotten_with_its_former_life(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let sent = |sent_at| IdempotencyKey {
+        org_id: world.org,
+        route: Route::Uploads,
+        key: "key".to_owned(),
+        body_sha256: Digest::of(b"body"),
+        sent_at,
+    };
+    let (former, anew, made) = (sent(now), sent(now + KEY_LIFE), Uuid::now_v7());
+    idempotency::keep(one, former, Uuid::now_v7()).await.unwrap();
+
+    let (claimed, waited_for) = (anew.clone(), Arc::new(Notify::new()));
+    let begun = Arc::clone(&waited_for);
+    let claiming = one.write(move |mut tx| {
+        Box::pin(async move {
+            idempotency::claim(&mut tx, &claimed, made).await?;
+            begun.notify_one();
+            until_waited_for(&mut tx).await
+        })
+    });
+    let forgetting = async {
+        waited_for.notified().await;
+        idempotency::forget(&two, now, 10).await
+    };
+    let (claimed, forgotten) = tokio::join!(claiming, forgetting);
+
+    claimed.unwrap();
+    assert_eq!(forgotten.unwrap(), 0);
+    assert_eq!(idempotency::find(one, &anew).await.unwrap(), Some(Standing::Made(made)));
+}
+
+/// Until another process waits for what this transaction has written.
+async fn until_waited_for(tx: &mut Tx<'_>) -> Result<(), LedgerError> {
+    let query =
+        "select exists (select 1 from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))";
+    let Connection::Postgres(connection) = tx.on() else { panic!("not PostgreSQL") };
+    timeout(LONG, async {
+        while !sqlx::query_scalar::<_, bool>(query).fetch_one(&mut *connection).await? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    })
+    .await
+    .expect("it is waited for")
+}
+
 async fn what_is_deleted_beside_stores_and_collectors_is_counted_once(world: World) {
     let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
     let rows = verified(&world, b"the same bytes", 100).await;
@@ -277,6 +333,64 @@ async fn one_of_two_processes_discards_a_letter(world: World) {
         let (first, second) = tokio::join!(dead_letters::discard(one, filter()), dead_letters::discard(&two, filter()));
         assert_eq!(first.unwrap() + second.unwrap(), 1);
     }
+}
+
+/// The first row that is written after the sequence was set back ends as one of a ring of locks does. A sequence goes on
+/// though its transaction is undone.
+const DEADLOCK: &str = "create sequence clashes;
+    create function clash() returns trigger language plpgsql as $$
+    begin
+        if nextval('clashes') = 1 then
+            raise exception 'deadlock detected' using errcode = '40P01';
+        end if;
+        return new;
+    end
+    $$;
+    create trigger clashes before insert or update on uploads for each row execute function clash()";
+
+async fn a_move_that_was_undone_by_a_deadlock_is_made_again(world: World) {
+    let (db, now) = (&world.ctx.db, world.ctx.now());
+    let batch = Batch::prefix((world.org, Uuid::nil()), None, (10, 10), now);
+    batches::insert(db, batch.clone(), Vec::new(), None).await.unwrap();
+    let row = |status: Status| {
+        let ends = Some(now);
+        Upload {
+            status,
+            etag: Some("seen".to_owned()),
+            policy_expires_at: ends,
+            batch_id: Some(batch.id),
+            ..world.requested()
+        }
+    };
+    let [issued, promised, arrived, changed, single, expired] =
+        [Status::Issued, Status::Issued, Status::Arrived, Status::Arrived, Status::Issued, Status::Expired].map(row);
+    let member = row(Status::Requested);
+    let all = [&issued, &promised, &arrived, &changed, &single, &expired, &member].map(Clone::clone).to_vec();
+    uploads::insert(db, all).await.unwrap();
+    let Connection::Postgres(lender) = db.reader() else { panic!("not PostgreSQL") };
+    lender.lend().await.unwrap().execute(DEADLOCK).await.unwrap();
+    let clash = async || {
+        lender.lend().await.unwrap().execute("select setval('clashes', 1, false)").await.unwrap();
+    };
+
+    clash().await;
+    assert!(uploads::expire(db, &issued, now).await.unwrap());
+    clash().await;
+    assert!(manifests::miss(db, &promised, now).await.unwrap());
+    clash().await;
+    assert!(uploads::reject(db, &arrived, Reason::DigestMismatch, now).await.unwrap());
+    clash().await;
+    assert!(uploads::arrive_again(db, &changed, &object(&changed), now).await.unwrap());
+    clash().await;
+    assert!(uploads::cancel(db, single.id, now).await.unwrap());
+    clash().await;
+    assert!(uploads::renew(db, expired.id, now, now, now).await.unwrap());
+    clash().await;
+    let promise = Line { number: 1, path: "a".to_owned(), sha256: Digest::of(b"a") };
+    prefixes::miss(db, &batch, vec![promise], now).await.unwrap();
+    clash().await;
+    let cancelled = members::cancel_some(db, batch.id, Some(single.id), (9, now)).await.unwrap();
+    assert!(cancelled.keys.contains(&member.object_key));
 }
 
 async fn a_failed_write_leaves_nothing(world: World) {

@@ -60,8 +60,9 @@ pub async fn keep(db: &Db, key: IdempotencyKey, stands: Uuid) -> Result<(), Ledg
 
 /// Forgets keys that were written down until `before`, at most so many. Returns how many.
 pub async fn forget(db: &Db, before: Timestamp, limit: i64) -> Result<u64, LedgerError> {
+    // PostgreSQL, which looks again at a row that was claimed anew meanwhile, looks at the outer conditions alone.
     let query = "delete from idempotency_keys
-        where (org_id, route, key) in (
+        where created_at <= $1 and (org_id, route, key) in (
             select org_id, route, key from idempotency_keys where created_at <= $1 order by created_at limit $2)";
     db.write_one(move |mut tx| {
         Box::pin(async move {

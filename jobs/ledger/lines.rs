@@ -10,9 +10,17 @@ use uuid::Uuid;
 
 use super::births::{self, Birth, Born, announce};
 use super::gather::past_clashes;
+use super::refs::ref_stands;
 use super::steps::listed;
 use super::{Db, LedgerError, Tx};
 use crate::model::{Batch, Timestamp};
+
+pub(super) const STANDING: &str = concat!(
+    "select id, client_ref
+    from uploads
+    where org_id = $1 and client_ref in (select atom from json_each($2)) and ",
+    ref_stands!()
+);
 
 /// Lines of a batch that belong together.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -116,12 +124,8 @@ impl Expansion {
         if refs.is_empty() {
             return Ok(Vec::new());
         }
-        let query = "select id, client_ref
-            from uploads
-            where org_id = $1 and client_ref in (select atom from json_each($2))
-              and status not in ('rejected', 'expired', 'cancelled')";
         let (org, list) = (self.org, json!(refs).to_string());
-        sql!(tx.on(), c => sqlx::query_as(query).bind(org).bind(list).fetch_all(c).await)
+        sql!(tx.on(), c => sqlx::query_as(STANDING).bind(org).bind(list).fetch_all(c).await)
     }
 
     /// The places of those whose ref was taken, but stands for nothing any more.
@@ -169,3 +173,39 @@ impl Expansion {
 
 /// How often a ref may come free and be taken again while its line becomes an upload.
 const TRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{files, uploads};
+    use crate::model::Upload;
+    use crate::testkit::World;
+
+    crate::on_every_engine! { a_line_whose_ref_stood_for_a_deleted_file_makes_an_upload, }
+
+    async fn a_line_whose_ref_stood_for_a_deleted_file_makes_an_upload(world: World) {
+        let now = world.ctx.now();
+        let asked = || Upload { client_ref: Some("a".to_owned()), ..world.requested() };
+        let former = world.issue(asked()).await;
+        world.bucket.land(&former.object_key, b"bytes");
+        world.notice(&former).await;
+        world.drain().await;
+        assert!(files::delete(&world.ctx.db, former.file_id, now).await.unwrap());
+        let birth = Birth { upload: asked(), known: None, poll_at: None };
+        let births: Arc<[Birth]> = vec![birth.clone()].into();
+        let expansion = Expansion { batch: Uuid::nil(), org: world.org, position: 0, births, times: (now, now) };
+
+        // The ref was taken when the line was written first; the file behind it has gone since.
+        let found = world.ctx.db.write(move |mut tx| {
+            Box::pin(async move {
+                let mut born = [Born::Taken];
+                let known = expansion.find_known(&mut tx, &mut born).await?;
+                Ok((known, born))
+            })
+        });
+
+        assert_eq!(found.await.unwrap(), (Vec::new(), [Born::Wanting]));
+        let stands = uploads::find_by_ref(&world.ctx.db, world.org, "a").await.unwrap();
+        assert_eq!(stands.map(|upload| upload.id), Some(birth.upload.id));
+    }
+}

@@ -3,15 +3,18 @@
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use super::members::select_members;
 use super::page::{Page, select_count, select_page};
-use super::{Connection, files, upload_lists};
+use super::{Connection, batches, files, lines, upload_lists};
 use crate::model::target::TargetKind;
-use crate::model::{Digest, Status};
+use crate::model::{Batch, Digest, Status};
 use crate::testkit::World;
 
 crate::on_every_engine! {
     files_are_listed_by_an_index_for_each_filter,
     uploads_are_listed_by_an_index_for_each_filter,
+    what_refs_stand_for_is_looked_up_and_the_org_is_not_read,
+    what_came_to_nothing_is_looked_up_in_its_batch,
 }
 
 const FIRST: Page = Page { ascending: false, after: None, limit: 31, offset: 0 };
@@ -50,6 +53,37 @@ async fn uploads_are_listed_by_an_index_for_each_filter(world: World) {
     }
 }
 
+async fn what_refs_stand_for_is_looked_up_and_the_org_is_not_read(world: World) {
+    fill(&world).await;
+    let text = lines::STANDING.replace("$1", &format!("'{}'", world.org)).replace("$2", r#"'["r7", "r8"]'"#);
+    let plan = explain(&world, text).await;
+    assert!(plan.contains("uploads_by_ref") && !plan.contains("uploads_by_org"), "{plan}");
+    assert!(!plan.contains("Seq Scan on uploads") && !plan.contains("SCAN uploads"), "{plan}");
+}
+
+async fn what_came_to_nothing_is_looked_up_in_its_batch(world: World) {
+    fill(&world).await;
+    let batch = Batch::prefix((world.org, Uuid::nil()), None, (20_000, 1), world.ctx.now());
+    batches::insert(&world.ctx.db, batch.clone(), Vec::new(), None).await.unwrap();
+    let all = "update uploads set batch_id = $1";
+    let put = world.ctx.db.write_one(move |mut tx| {
+        Box::pin(
+            async move { Ok(sql!(tx.on(), c => sqlx::query(all).bind(batch.id).execute(c).await?.rows_affected())) },
+        )
+    });
+    assert_eq!(put.await.unwrap(), 20_000);
+    analyze(&world).await;
+
+    let id = format!("'{}'", batch.id);
+    for status in [Status::Rejected, Status::Expired, Status::Cancelled] {
+        let values = [&*id, "'00000000-0000-7000-8000-000000000000'", &format!("'{status}'"), "31", "31", "0"];
+        let text = select_members(Some(status), Page { ascending: true, ..FIRST });
+        let filled = (1..=6).rev().fold(text, |text, n| text.replace(&format!("${n}"), values[n - 1]));
+        let plan = explain(&world, filled).await;
+        assert!(plan.contains("uploads_ended_in_batch") && !plan.contains("uploads_by_batch"), "{plan}");
+    }
+}
+
 async fn check(world: &World, filtered: &str, indexes: &[&str]) {
     for query in [select_page(filtered, FIRST, 7), select_count(filtered, 7)] {
         let plan = plan(world, &query).await;
@@ -80,7 +114,10 @@ async fn plan(world: &World, query: &str) -> String {
     let fill = |text: String, n: usize| {
         text.replace(&format!("${n} is null"), "null is null").replace(&format!("${n}"), values[n - 1])
     };
-    let filled = (1..=9).rev().fold(query.to_owned(), fill);
+    explain(world, (1..=9).rev().fold(query.to_owned(), fill)).await
+}
+
+async fn explain(world: &World, filled: String) -> String {
     match world.ctx.db.reader() {
         Connection::Sqlite(pool) => {
             let explain = AssertSqlSafe(format!("explain query plan {filled}"));
@@ -134,6 +171,10 @@ async fn fill(world: &World) {
         });
         assert_eq!(filled.await.unwrap(), 20_000);
     }
+    analyze(world).await;
+}
+
+async fn analyze(world: &World) {
     if let Connection::Postgres(lender) = world.ctx.db.reader() {
         let mut connection = lender.lend().await.unwrap();
         for table in ["analyze uploads", "analyze blobs", "analyze files"] {

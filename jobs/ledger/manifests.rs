@@ -191,7 +191,7 @@ pub async fn miss(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, Ledger
         set status = 'rejected', reason = 'object_missing', updated_at = $4, next_poll_at = null, resume_at = null,
             policy = null
         where id = $1 and status = $2 and policy_expires_at = $3";
-    let done = db.write_one(move |mut tx| {
+    let done = db.write_one_again(move |mut tx| {
         Box::pin(async move {
             Ok(sql!(tx.on(), c => sqlx::query(query)
                 .bind(id)

@@ -42,6 +42,7 @@ pub mod page;
 pub mod pools;
 pub mod postgres;
 pub mod prefixes;
+mod refs;
 pub mod reports;
 pub mod schedules;
 pub mod signals;
@@ -161,6 +162,25 @@ impl Db {
         F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Send + 'static,
     {
         self.engine.write(Unit::Statement, body).await
+    }
+
+    /// As [`Db::write_one`], and again where others who write at the same time are in the way: the counts of a batch, which
+    /// triggers move, may be locked in another order by a connection that shares them.
+    pub(crate) async fn write_one_again<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Clone + Send + 'static,
+    {
+        gather::past_clashes(|| self.write_one(body.clone())).await
+    }
+
+    /// As [`Db::write_one_again`] for a body of several statements.
+    pub(crate) async fn write_again<T, F>(&self, body: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(Tx<'t>) -> BoxFuture<'t, Result<T, LedgerError>> + Clone + Send + 'static,
+    {
+        gather::past_clashes(|| self.write(body.clone())).await
     }
 
     /// As [`Db::write_one`] for what may be lost in a power cut, as the queue may: its commit need not wait for the disk.

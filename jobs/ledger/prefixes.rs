@@ -238,7 +238,7 @@ pub async fn miss(db: &Db, batch: &Batch, lines: Vec<Line>, now: Timestamp) -> R
         ..of_batch(batch, line.path, now)
     };
     let (id, rows): (Uuid, Vec<Upload>) = (batch.id, lines.into_iter().map(row).collect());
-    let missed = db.write(move |mut tx| {
+    let missed = db.write_again(move |mut tx| {
         Box::pin(async move {
             lock(&mut tx, id).await?;
             insert(&mut tx, &rows).await

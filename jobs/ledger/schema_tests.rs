@@ -205,6 +205,6 @@ const INDEXES: &str = "
     jobs.jobs_leased jobs.jobs_waiting
     report_deltas.report_deltas_by_org
     uploads.uploads_by_batch uploads.uploads_by_former_ref uploads.uploads_by_org uploads.uploads_by_ref!
-    uploads.uploads_by_target uploads.uploads_ended uploads.uploads_open uploads.uploads_to_expire
-    uploads.uploads_to_poll uploads.uploads_to_resume
+    uploads.uploads_by_target uploads.uploads_ended uploads.uploads_ended_in_batch uploads.uploads_open
+    uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";

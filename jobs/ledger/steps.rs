@@ -19,6 +19,7 @@ use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
 use super::prefixes::{Admitted, Object, admit_all};
+use super::refs::ref_stands;
 use super::stores::{Store, store_all};
 use crate::model::{Timestamp, Upload};
 
@@ -55,7 +56,8 @@ pub(super) struct Arrive {
 // An expired row whose ref has been taken again stays: moved, it would breach the unique index, and fail all who are moved
 // together with it. Of two such rows in one list the later one goes first, and with it the ref. Where another process takes
 // the ref during the statement, it does breach the index, and those in the list are asked again, each alone.
-pub(super) const ARRIVE: &str = "update uploads
+pub(super) const ARRIVE: &str = concat!(
+    "update uploads
     set status = 'arrived', etag = given.value ->> 'etag', arrived_size = cast(given.value ->> 'size' as bigint),
         arrived_via = given.value ->> 'via', arrived_at = cast(given.value ->> 'now' as bigint),
         updated_at = cast(given.value ->> 'now' as bigint), next_poll_at = null,
@@ -66,14 +68,17 @@ pub(super) const ARRIVE: &str = "update uploads
         not exists (
             select 1 from uploads other
             where other.org_id = uploads.org_id and other.client_ref = uploads.client_ref
-              and other.status not in ('rejected', 'expired', 'cancelled') and other.file_deleted_at is null)
+              and ",
+    ref_stands!("other"),
+    ")
         and not exists (
             select 1
             from json_each($1) beside
             cross join uploads later
             where later.id = unhex(beside.value ->> 'id') and later.id > uploads.id and later.status = 'expired'
               and later.org_id = uploads.org_id and later.client_ref = uploads.client_ref)))))
-    returning uploads.id";
+    returning uploads.id"
+);
 
 /// arrived → verified, if the version is still the one that was hashed, and no other hash than its batch's manifest pins.
 #[derive(Clone, Debug, Serialize)]

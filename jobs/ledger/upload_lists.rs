@@ -4,6 +4,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::page::{COUNT_CAP, Page, condition, select_count, select_page};
+use super::refs::ref_stands;
 use super::{Db, LedgerError};
 use crate::model::target::TargetKind;
 use crate::model::{Status, Upload};
@@ -25,13 +26,17 @@ pub struct Filter {
 
 /// Under the ref the one for which it stands, and those for which it stood: each has an index of its own, and the second costs an
 /// upload that goes well nothing.
-const OF_REF: &str = "id in (
+const OF_REF: &str = concat!(
+    "id in (
     select id from uploads
-    where org_id = $1 and client_ref = $6 and status not in ('rejected', 'expired', 'cancelled') and file_deleted_at is null
+    where org_id = $1 and client_ref = $6 and ",
+    ref_stands!(),
+    "
     union all
     select id from uploads
     where org_id = $1 and client_ref = $6
-      and (status in ('rejected', 'expired', 'cancelled') or file_deleted_at is not null))";
+      and (status in ('rejected', 'expired', 'cancelled') or file_deleted_at is not null))"
+);
 
 impl Filter {
     /// The org is `$1`, and the filters follow in their order.

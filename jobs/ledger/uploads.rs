@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::refs::ref_stands;
 use super::steps::{Arrive, Issue, Verify, listed, millis};
 use super::{Db, LedgerError, Tx};
 use crate::model::policy::PostPolicy;
@@ -92,7 +93,7 @@ pub async fn renew(
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
     let done = db
-        .write_one(move |mut tx| {
+        .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'issued', policy = null, policy_expires_at = $2, resume_at = $3, resumes = 0,
@@ -150,7 +151,7 @@ pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timest
     }
     let (id, from, old, etag, size) = (seen.id, seen.status, seen.etag.clone(), head.etag.clone(), head.size);
     let done = db
-        .write_one(move |mut tx| {
+        .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'arrived', etag = $4, arrived_size = $5, verified_sha256 = null, changes = changes + 1,
@@ -179,7 +180,7 @@ pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> R
     }
     let (id, from, etag) = (seen.id, seen.status, seen.etag.clone());
     let done = db
-        .write_one(move |mut tx| {
+        .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'rejected', reason = $4, updated_at = $5, next_poll_at = null, resume_at = null,
@@ -210,7 +211,7 @@ pub async fn expire(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, Ledg
     }
     let (id, from, ends) = (seen.id, seen.status, seen.policy_expires_at);
     let done = db
-        .write_one(move |mut tx| {
+        .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'expired', updated_at = $4, next_poll_at = null, resume_at = null, policy = null
@@ -232,7 +233,7 @@ pub async fn expire(db: &Db, seen: &Upload, now: Timestamp) -> Result<bool, Ledg
 /// requested, issued or arrived → cancelled. `false` from any other state.
 pub async fn cancel(db: &Db, id: Uuid, now: Timestamp) -> Result<bool, LedgerError> {
     let done = db
-        .write_one(move |mut tx| {
+        .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'cancelled', updated_at = $2, next_poll_at = null, resume_at = null, policy = null
@@ -270,21 +271,21 @@ pub async fn find_by_file(db: &Db, file: Uuid) -> Result<Option<Upload>, LedgerE
 
 /// The upload that stands under a client's own id.
 pub async fn find_by_ref(db: &Db, org: Uuid, client_ref: &str) -> Result<Option<Upload>, LedgerError> {
-    let query = "select *
-        from uploads
-        where org_id = $1 and client_ref = $2 and status not in ('rejected', 'expired', 'cancelled')
-          and file_deleted_at is null";
+    let query = concat!("select * from uploads where org_id = $1 and client_ref = $2 and ", ref_stands!());
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(org).bind(client_ref).fetch_optional(c).await)?)
 }
 
 /// Whether the upload has expired and its client's own id stands for another one now, so that it cannot come back.
 pub async fn is_superseded(db: &Db, id: Uuid) -> Result<bool, LedgerError> {
-    let query = "select exists (
+    let query = concat!(
+        "select exists (
         select 1
         from uploads late
         join uploads other on other.org_id = late.org_id and other.client_ref = late.client_ref
-        where late.id = $1 and late.status = 'expired' and other.status not in ('rejected', 'expired', 'cancelled')
-          and other.file_deleted_at is null)";
+        where late.id = $1 and late.status = 'expired' and ",
+        ref_stands!("other"),
+        ")"
+    );
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(id).fetch_one(c).await)?)
 }
 
@@ -349,12 +350,15 @@ pub async fn due_to_expire(
 }
 
 /// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them,
-/// unless it has moved since that job died: the letter's cause is gone then.
+/// unless it has moved since that job died: the letter's cause is gone then. Nor does it count that another release's worker
+/// took the job and did not know it: one of this release does.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
     let query = "select *
         from uploads u
         where u.resume_at <= $1
-          and not exists (select 1 from dead_letters d where d.subject = u.id and d.died_at >= u.updated_at)
+          and not exists (
+            select 1 from dead_letters d
+            where d.subject = u.id and d.died_at >= u.updated_at and d.reason <> 'unknown_kind')
         order by u.resume_at
         limit $2";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct MemoryBucket {
     objects: Mutex<BTreeMap<String, Object>>,
     versions: AtomicU64,
     broken: Mutex<BTreeSet<String>>,
+    held: Mutex<BTreeSet<String>>,
+    kept: AtomicUsize,
     hashes_copies: AtomicBool,
 }
 
@@ -53,6 +55,8 @@ impl MemoryBucket {
             objects: Mutex::default(),
             versions: AtomicU64::new(1),
             broken: Mutex::default(),
+            held: Mutex::default(),
+            kept: AtomicUsize::default(),
             hashes_copies: AtomicBool::new(true),
         }
     }
@@ -60,6 +64,17 @@ impl MemoryBucket {
     /// From now on nothing below the prefix can be looked at or read; it can still be copied and removed.
     pub fn break_key(&self, prefix: &str) {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.to_owned());
+    }
+
+    /// From now on nothing below the prefix can be removed; what it is to be removed with goes all the same.
+    pub fn keep_key(&self, prefix: &str) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.to_owned());
+    }
+
+    /// How often something was to be removed that cannot be.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::SeqCst)
     }
 
     /// From now on it does not tell the digest of a copy, as many servers do not.
@@ -155,11 +170,18 @@ impl Bucket for MemoryBucket {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stay, go): (Vec<_>, Vec<_>) =
+            keys.iter().partition(|key| held.iter().any(|prefix| key.starts_with(prefix)));
         let mut objects = self.objects();
-        for key in keys {
+        for key in go {
             objects.remove(key);
         }
-        Ok(())
+        if stay.is_empty() {
+            return Ok(());
+        }
+        self.kept.fetch_add(1, Ordering::SeqCst);
+        Err(BucketError::Failed { op: "delete", source: "the key is kept".into() })
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing, BucketError> {

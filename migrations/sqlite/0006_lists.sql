@@ -12,5 +12,7 @@ create index files_by_blob on files (blob_id, id);
 
 -- What came to nothing, and what no ref stands for any more: no upload that goes well is in either.
 create index uploads_ended on uploads (org_id, status, id) where status in ('rejected', 'expired', 'cancelled');
+create index uploads_ended_in_batch on uploads (batch_id, status, id)
+    where batch_id is not null and status in ('rejected', 'expired', 'cancelled');
 create index uploads_by_former_ref on uploads (org_id, client_ref)
     where client_ref is not null and (status in ('rejected', 'expired', 'cancelled') or file_deleted_at is not null);

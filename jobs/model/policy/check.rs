@@ -67,10 +67,19 @@ impl Form {
     }
 
     /// Puts the name of the posted file, less the folders before it, where the key has `${filename}`. Source: "POST Object".
-    pub fn name_file(&mut self, filename: &str) {
-        let Some(key) = self.fields.get_mut("key").filter(|key| key.contains(FILENAME)) else { return };
+    /// Nobody has shown a signature yet, so a key that comes out too long is refused before it is built.
+    pub fn name_file(&mut self, filename: &str) -> Result<(), Refusal> {
+        let Some(key) = self.fields.get_mut("key") else { return Ok(()) };
+        let places = key.matches(FILENAME).count();
+        if places == 0 {
+            return Ok(());
+        }
         let last = filename.rsplit(['/', '\\']).next().unwrap_or_default();
+        if key.len() - places * FILENAME.len() + places * last.len() > LONGEST_KEY {
+            return Err(Refusal::KeyTooLong);
+        }
         *key = key.replace(FILENAME, last);
+        Ok(())
     }
 
     fn signature_part(&self, name: &'static str) -> Result<&str, Refusal> {

@@ -89,7 +89,7 @@ async fn receive(
     // Nobody has shown a signature yet, so the fields have that long all together, however lively they drip.
     let fields = timeout(bucket.patience, read_fields(&tap, &mut parts)).await;
     let (mut form, file) = fields.map_err(|_| Fault::Idle)??;
-    form.name_file(file.file_name().unwrap_or_default());
+    form.name_file(file.file_name().unwrap_or_default())?;
     let permit = admit(&form, &bucket.name, &bucket.signer())?;
     tap.allow(u64::MAX);
     let mut incoming = bucket.files.receive();

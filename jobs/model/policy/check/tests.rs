@@ -308,3 +308,19 @@ fn the_bytes_are_held_against_the_permit() {
         assert_eq!(permit.check_whole(size, sha256), expected, "{size}");
     }
 }
+
+#[test]
+fn a_key_that_grows_too_long_by_its_files_name_is_refused_before_it_is_built() {
+    let grown = |places: usize, filename: &str| {
+        let mut form = Form::default();
+        form.add("key", FILENAME.repeat(places)).unwrap();
+        form.name_file(filename).map(|()| form.get("key").map_or(0, str::len))
+    };
+
+    assert_eq!(grown(1, &"x".repeat(1024)), Ok(1024));
+    assert_eq!(grown(1, &"x".repeat(1025)), Err(Refusal::KeyTooLong));
+    assert_eq!(grown(512, "ab"), Ok(1024));
+    assert_eq!(grown(513, "ab"), Err(Refusal::KeyTooLong));
+    assert_eq!(grown(1700, "folder/"), Ok(0), "it is the outcome that counts");
+    assert_eq!(grown(1700, &"x".repeat(128 * 1024)), Err(Refusal::KeyTooLong));
+}

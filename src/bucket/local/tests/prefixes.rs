@@ -92,3 +92,17 @@ async fn a_policy_for_one_key_takes_no_placeholder() {
     assert_eq!(rig.post(form).await.status, StatusCode::CREATED);
     assert_eq!(rig.keys().await, ["staging/o/u/r"]);
 }
+
+#[tokio::test]
+async fn a_key_of_thousands_of_placeholders_is_refused_though_nobody_signed_it() {
+    let mut rig = Rig::new().await;
+    let mut form = rig.form(terms(&rig), b"the bytes").await;
+    form.set("key", &"${filename}".repeat(1000));
+    form.set("x-amz-signature", "none");
+    form.filename = "x".repeat(10_000);
+
+    let answer = rig.post(form).await;
+
+    assert_eq!(answer.code(), "KeyTooLongError", "{}", answer.text());
+    rig.assert_nothing_stored().await;
+}
