@@ -125,14 +125,17 @@ async fn admit_into(
             answer
         };
     }
-    insert(tx, &rows).await?;
-    note(tx, &batch, admitted).await
+    let inserted = insert(tx, &rows).await?;
+    note(tx, &batch, admitted).await?;
+    note_matched(tx, &batch, inserted).await
 }
 
-/// The batch, which nobody else lets objects into or closes from here on to the end of the transaction.
+/// The batch, which nobody else lets objects into or closes from here on to the end of the transaction, and whose manifest
+/// stays. Uploads of it may move.
 pub(super) async fn lock(tx: &mut Tx<'_>, id: Uuid) -> Result<Option<Batch>, LedgerError> {
     // SQLite has no locks on rows, and needs none.
-    let query = tx.on().text("select * from batches where id = $1", "select * from batches where id = $1 for update");
+    let query =
+        tx.on().text("select * from batches where id = $1", "select * from batches where id = $1 for no key update");
     Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
 }
 
@@ -189,6 +192,30 @@ async fn note(tx: &mut Tx<'_>, batch: &Batch, admitted: i64) -> Result<(), Ledge
     Ok(())
 }
 
+/// Counts those of the new uploads that the manifest names.
+async fn note_matched(tx: &mut Tx<'_>, batch: &Batch, uploads: Vec<Uuid>) -> Result<(), LedgerError> {
+    if batch.manifest.is_none() || uploads.is_empty() {
+        return Ok(());
+    }
+    let query = "update batches
+        set matched = matched + (
+            select count(*)
+            from json_each($3) given
+            cross join uploads u
+            cross join manifest_lines m
+            where u.id = unhex(given.atom) and m.batch_id = $1 and m.generation = $2 and m.path = u.filename)
+        where id = $1";
+    let list = json!(uploads.into_iter().map(listed).collect::<Vec<_>>()).to_string();
+    sql!(tx.on(), c => sqlx::query(query)
+        .bind(batch.id)
+        .bind(batch.manifest)
+        .bind(list)
+        .execute(c)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
 /// Those that were inserted: all whose key had no upload.
 async fn insert(tx: &mut Tx<'_>, rows: &[Upload]) -> Result<Vec<Uuid>, LedgerError> {
     if rows.is_empty() {
@@ -240,8 +267,10 @@ pub async fn miss(db: &Db, batch: &Batch, lines: Vec<Line>, now: Timestamp) -> R
     let (id, rows): (Uuid, Vec<Upload>) = (batch.id, lines.into_iter().map(row).collect());
     let missed = db.write(move |mut tx| {
         Box::pin(async move {
-            lock(&mut tx, id).await?;
-            insert(&mut tx, &rows).await
+            let Some(batch) = lock(&mut tx, id).await? else { return Ok(Vec::new()) };
+            let inserted = insert(&mut tx, &rows).await?;
+            note_matched(&mut tx, &batch, inserted.clone()).await?;
+            Ok(inserted)
         })
     });
     for id in missed.await? {

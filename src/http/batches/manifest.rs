@@ -93,7 +93,7 @@ async fn take_as(db: &Db, batch: &Batch, (generation, now): (i64, Timestamp), bo
     }
     intake.add(reader.finish()?.into_iter().collect()).await?;
     let lines = intake.finish().await?;
-    match manifests::hold(db, (batch.id, generation), lines, now).await? {
+    match manifests::hold(db, (batch, generation), lines, now).await? {
         Held::Yes => Ok(()),
         Held::Closed => Err(closed()),
         Held::Overtaken => Err(ApiError::Conflict("Another manifest was sent at the same time, and holds".to_owned())),
