@@ -51,8 +51,8 @@ pub async fn add(db: &Db, (batch, generation): (Uuid, i64), lines: &[Line]) -> R
     Ok(lines.iter().filter(|line| !written.contains(&line.path)).map(|line| line.path.clone()).collect())
 }
 
-/// Removes lines of the batch: those of this generation, or of all that do not hold. Some thousands at a time: nobody is kept
-/// waiting.
+/// Removes lines of the batch that do not hold: those of this generation, or of all, where none may yet come into force. Some
+/// thousands at a time: nobody is kept waiting.
 pub async fn remove(db: &Db, batch: Uuid, generation: Option<i64>) -> Result<(), LedgerError> {
     let query = "delete from manifest_lines
         where batch_id = $1 and generation <> coalesce((select manifest from batches where id = $1), 0)

@@ -42,7 +42,6 @@ pub async fn hold(db: &Db, (seen, generation): (&Batch, i64), lines: i64, now: T
             let Some(batch) = lock(&mut tx, id).await?.filter(|batch| batch.closed_at.is_none()) else {
                 return Ok(Held::Closed);
             };
-            // Whoever comes into force removes the lines of all others, so this one's may be gone.
             if batch.manifest != former {
                 return Ok(Held::Overtaken);
             }

@@ -72,9 +72,11 @@ pub async fn replace(
 async fn take(db: Db, batch: Batch, body: Body, now: Timestamp) -> Result<(), ApiError> {
     let generation = manifests::new_generation(now);
     let taken = take_as(&db, &batch, (generation, now), body).await;
-    // What holds stays; of a refused one nothing does, and of the one before it no more.
-    let refused = taken.is_err().then_some(generation);
-    if let Err(error) = manifests::remove(&db, batch.id, refused).await {
+    // Of a refused one nothing stays, and of the one before it no more. Those that are being sent are nobody else's to remove.
+    let useless = if taken.is_err() { Some(generation) } else { batch.manifest };
+    if let Some(useless) = useless
+        && let Err(error) = manifests::remove(&db, batch.id, Some(useless)).await
+    {
         tracing::warn!(error = with_causes(&error), batch = %batch.id, "lines of a manifest that does not hold are left");
     }
     taken
