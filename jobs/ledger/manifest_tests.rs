@@ -13,6 +13,7 @@ crate::on_every_engine! {
     files_that_no_line_names_leave_the_promised_ones_pending,
     a_manifest_that_was_overtaken_does_not_hold,
     a_manifest_that_comes_after_the_files_counts_them,
+    a_known_upload_may_be_named_once_it_is_stored,
     a_manifest_that_denies_the_bytes_of_a_known_file_does_not_hold,
 }
 
@@ -84,6 +85,18 @@ async fn that_knows(world: &World, upload: &Upload) -> Batch {
     });
     kept.await.unwrap();
     batch
+}
+
+async fn a_known_upload_may_be_named_once_it_is_stored(world: World) {
+    let (open, stored) = (world.issued().await, world.uploaded(b"bytes").await);
+    for (upload, is_stored) in [(open, false), (stored, true)] {
+        let batch = that_knows(&world, &upload).await;
+
+        let named = manifests::named(&world.ctx.db, batch.id).await.unwrap();
+
+        let found = (named.files.contains(&upload.filename), named.unstored.contains(&upload.filename));
+        assert_eq!(found, (is_stored, !is_stored));
+    }
 }
 
 async fn a_manifest_that_denies_the_bytes_of_a_known_file_does_not_hold(world: World) {

@@ -92,13 +92,29 @@ pub async fn expected(db: &Db, batch: Uuid, path: &str) -> Result<Option<Digest>
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).bind(path).fetch_optional(c).await)?)
 }
 
-/// The names of all files that a batch of single uploads has asked for, or found under their refs.
-pub async fn named(db: &Db, batch: Uuid) -> Result<HashSet<String>, LedgerError> {
-    let query = "select filename from uploads where batch_id = $1
-        union
-        select filename from uploads where id in (select upload_id from batch_known where batch_id = $1)";
-    let names: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).fetch_all(c).await)?;
-    Ok(names.into_iter().collect())
+/// The names of the files of a batch of single uploads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Those that it has asked for, or found stored under their refs.
+    pub files: HashSet<String>,
+    /// Those that it has found under their refs, but not stored: their bytes are another call's to verify.
+    pub unstored: HashSet<String>,
+}
+
+/// The names that a manifest of a batch of single uploads may speak of, and those that it may not.
+pub async fn named(db: &Db, batch: Uuid) -> Result<Named, LedgerError> {
+    let own = "select filename from uploads where batch_id = $1";
+    let own: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(own).bind(batch).fetch_all(c).await)?;
+    let known = "select filename, status
+        from uploads
+        where id in (select upload_id from batch_known where batch_id = $1)";
+    let known: Vec<(String, Status)> = sql!(db.reader(), c => sqlx::query_as(known).bind(batch).fetch_all(c).await)?;
+    let mut named = Named { files: own.into_iter().collect(), ..Named::default() };
+    for (name, status) in known {
+        let names = if status == Status::Done { &mut named.files } else { &mut named.unstored };
+        names.insert(name);
+    }
+    Ok(named)
 }
 
 /// Lines of a prefix batch's manifest whose keys have no upload, by their paths, behind `after`.

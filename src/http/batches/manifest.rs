@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use longshore_jobs::job::with_causes;
 use longshore_jobs::ledger::Db;
-use longshore_jobs::ledger::manifests::{self, Held};
+use longshore_jobs::ledger::manifests::{self, Held, Named};
 use longshore_jobs::model::batch::Mode;
 use longshore_jobs::model::manifest::{BadLine, Line, MOST_BYTES, MOST_LINES, Reader};
 use longshore_jobs::model::org::Scope;
@@ -112,7 +112,7 @@ struct Intake {
     db: Db,
     place: (Uuid, i64),
     /// The names that lines may have; `None` where any good path will do.
-    names: Option<HashSet<String>>,
+    names: Option<Named>,
     most: usize,
     waiting: Vec<Line>,
     lines: usize,
@@ -146,7 +146,10 @@ impl Intake {
             return bad(format!("is one too many, {} files are the most", self.most));
         }
         match &self.names {
-            Some(names) if !names.contains(&line.path) => bad("names no upload of the batch".to_owned()),
+            Some(names) if names.unstored.contains(&line.path) => {
+                bad("names an upload of an earlier call, which is not stored yet".to_owned())
+            }
+            Some(names) if !names.files.contains(&line.path) => bad("names no upload of the batch".to_owned()),
             Some(_) => Ok(()),
             None => path::fault(&line.path).map_or(Ok(()), |fault| bad(format!("the file's path {fault}"))),
         }
