@@ -75,6 +75,12 @@ async fn follow(ctx: &Context, head: &ObjectHead, via: ArrivedVia, admitted: Adm
             ctx.bucket.delete(std::slice::from_ref(&head.key)).await?;
             Ok(End::Done)
         }
+        Admitted::Refused(reason) => {
+            count(via, "applied");
+            tracing::debug!(key = %head.key, %reason, "refused without a row");
+            ctx.bucket.delete(std::slice::from_ref(&head.key)).await?;
+            Ok(End::Done)
+        }
         Admitted::Stands => match prefixes::standing(&ctx.db, &[&head.key]).await?.pop() {
             Some(upload) => record(ctx, upload, via).await,
             None => Ok(End::Moot),
@@ -110,6 +116,7 @@ mod tests {
         unsafe_paths_are_rejected_and_removed_and_take_no_place,
         a_file_over_the_batchs_size_is_rejected,
         no_more_files_are_let_in_than_the_batch_allows_however_many_come_at_once,
+        of_refused_objects_without_end_no_more_rows_are_kept,
         of_the_same_object_at_once_one_becomes_an_upload,
         what_lands_in_a_closed_batch_is_removed,
         an_object_of_no_batch_is_left_alone,
@@ -225,6 +232,25 @@ mod tests {
                 usize::try_from(over).unwrap()
             );
         }
+    }
+
+    async fn of_refused_objects_without_end_no_more_rows_are_kept(world: World) {
+        let (batch, now) = (world.prefix_batch(2).await, world.ctx.now());
+        let prefix = keys::batch_prefix(world.org, batch.id);
+        let asked = (0..1_010).map(|number| {
+            let object = object(&batch, &format!("{prefix}{number}"), now);
+            prefixes::admit(&world.ctx.db, object)
+        });
+
+        let answers = futures_util::future::join_all(asked).await;
+
+        let refused = |one: &&Result<_, _>| matches!(one, Ok(Admitted::Refused(Reason::TooManyFiles)));
+        assert_eq!(answers.iter().filter(refused).count(), 6);
+        assert_eq!(world.files_of(&batch).await.len(), 2 + 1_002);
+        let key = world.land_in(&batch, "one more", b"bytes");
+        world.notice_of(&key).await;
+        world.drain().await;
+        assert_eq!((world.files_of(&batch).await.len(), world.staged_keys()), (2 + 1_002, Vec::new()));
     }
 
     async fn of_the_same_object_at_once_one_becomes_an_upload(world: World) {

@@ -1,8 +1,8 @@
 //! Closes prefix batches whose policy ended a while ago, and rejects what their manifests have promised and nobody has sent.
 //!
 //! Before: the policy's end and a grace have passed, since a slow post that began in time may land later. A last listing has the
-//! first word: as long as it finds an object without an upload, the batch stays open for the next run. A second run goes on
-//! with what is missing. It ends when every batch that is due was looked at once. Whatever lands later is removed.
+//! first word: as long as it finds an object without an upload, the batch stays open for the next run, but for a day at most: what
+//! could not be let in by then never will be. A second run goes on with what is missing. It ends when every batch that is due was looked at once. Whatever lands later is removed.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::model::upload::ArrivedVia;
 
 /// How many batches are read at once.
 const PAGE: i64 = 100;
+/// How long past the grace an object without an upload keeps its batch open.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// How many missing files are written together.
 const TOGETHER: i64 = 500;
 
@@ -59,7 +61,11 @@ impl Job for CloseBatches {
 
 async fn close(ctx: &Context, batch: &Batch) -> Result<(), JobError> {
     if is_waited_for(ctx, batch).await? {
-        return Ok(());
+        let last = batch.policy_expires_at.map(|ends| ends + ctx.limits.expiry_grace + PATIENCE);
+        if last.is_none_or(|last| ctx.now() < last) {
+            return Ok(());
+        }
+        tracing::error!(batch = %batch.id, "closed, although objects lie there that could not be let in for a day");
     }
     reject_missing(ctx, batch).await?;
     if listings::close(&ctx.db, batch, ctx.now()).await? {
@@ -107,6 +113,7 @@ mod tests {
         a_batch_closes_after_its_policy_and_the_grace,
         what_the_manifest_promised_and_nobody_sent_is_missing,
         an_object_that_nobody_told_of_is_let_in_before_the_batch_closes,
+        an_object_that_is_never_let_in_keeps_its_batch_open_for_a_day,
         a_batch_whose_objects_cannot_be_listed_keeps_no_other_open,
         a_renewed_policy_keeps_a_batch_open,
         a_manifest_that_came_in_between_keeps_a_batch_open,
@@ -169,6 +176,20 @@ mod tests {
         }
 
         assert_eq!(world.files_of(&batch).await, [("silent".to_owned(), Status::Done, None)]);
+    }
+
+    async fn an_object_that_is_never_let_in_keeps_its_batch_open_for_a_day(world: World) {
+        let batch = world.prefix_batch(10).await;
+        world.land_in(&batch, "stuck", b"bytes");
+
+        over(&world).await;
+        world.clock.advance(PATIENCE - Duration::from_secs(2));
+        for closed in [false, true] {
+            assert_eq!(CloseBatches {}.run(&world.ctx).await.unwrap(), End::Done);
+            world.queue.forget();
+            assert_eq!(world.batch(batch.id).await.closed_at.is_some(), closed);
+            world.clock.advance(Duration::from_secs(2));
+        }
     }
 
     async fn a_batch_whose_objects_cannot_be_listed_keeps_no_other_open(world: World) {

@@ -14,14 +14,12 @@ use crate::admit_object::AdmitObject;
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
 use crate::ledger::{listings, prefixes};
 use crate::model::upload::ArrivedVia;
-use crate::model::{Batch, Status, Timestamp, keys};
+use crate::model::{Batch, Status, keys};
 use crate::outside::ObjectHead;
 use crate::record_arrival::RecordArrival;
 
 /// How many pages of a thousand keys one run lists.
 const PAGES: usize = 10;
-/// How long a listing waits for the next one.
-const PAUSE: Duration = Duration::from_secs(600);
 
 /// Lists one batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +53,7 @@ impl Job for ListBatch {
             }
         }
         let (goes_on, now) = (place.is_some(), ctx.now());
-        let next = listings::went_on(&ctx.db, &batch, place, next_listing(&batch, now)).await?;
+        let next = listings::went_on(&ctx.db, &batch, place, now).await?;
         if goes_on || next.is_some_and(|next| next <= now) {
             ctx.queue.push(vec![NewJob::of(&self, Lane::Bulk, now)]).await?;
         }
@@ -103,12 +101,6 @@ async fn untended(ctx: &Context, objects: &[ObjectHead], via: ArrivedVia) -> Res
     Ok((new, jobs))
 }
 
-/// When the batch is listed next: every now and then, and when its policy has ended; `close_batches` has the last look.
-fn next_listing(batch: &Batch, now: Timestamp) -> Option<Timestamp> {
-    let last = batch.policy_expires_at? + Duration::from_secs(1);
-    Some((now + PAUSE).min(last)).filter(|&at| at > now)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +112,7 @@ mod tests {
         a_long_listing_goes_on_where_it_stopped_and_is_not_begun_anew,
         a_listing_whose_job_was_lost_is_taken_up_again,
         a_listing_is_due_every_ten_minutes_and_when_the_policy_has_ended,
+        a_policy_that_is_renewed_while_its_last_listing_is_under_way_is_listed_on,
         what_was_put_onto_a_finished_key_is_removed,
     }
 
@@ -201,6 +194,18 @@ mod tests {
         }
 
         assert_eq!(listed, [60, 660, 901]);
+    }
+
+    async fn a_policy_that_is_renewed_while_its_last_listing_is_under_way_is_listed_on(world: World) {
+        let (db, batch) = (&world.ctx.db, world.prefix_batch(10).await);
+        world.clock.advance(Duration::from_secs(901));
+        let under_way = listings::begin(db, batch.id, world.ctx.now()).await.unwrap().unwrap();
+
+        let (now, ends) = (world.ctx.now(), world.ctx.now() + Duration::from_secs(900));
+        assert!(prefixes::renew(db, batch.id, ("{}".to_owned(), ends), (batch.created_at, now)).await.unwrap());
+        listings::went_on(db, &under_way, None, now).await.unwrap();
+
+        assert_eq!(world.batch(batch.id).await.next_poll_at, Some(now + Duration::from_secs(600)));
     }
 
     async fn what_was_put_onto_a_finished_key_is_removed(world: World) {

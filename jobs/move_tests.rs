@@ -53,7 +53,7 @@ impl Move {
             }
             Renew => uploads::renew(db, seen.id, now, now, now).await,
             Arrive => uploads::arrive(db, seen.id, &head, ArrivedVia::Notice, (now, now)).await,
-            Verify => uploads::verify(db, seen.id, etag, Digest::of(b"bytes"), (now, now)).await,
+            Verify => uploads::verify(db, (seen.id, seen.batch_id), etag, Digest::of(b"bytes"), (now, now)).await,
             ArriveAgain => uploads::arrive_again(db, seen, &head, now).await,
             Reject => uploads::reject(db, seen, Reason::ObjectMissing, now).await,
             Expire => uploads::expire(db, seen, now).await,

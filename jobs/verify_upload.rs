@@ -85,7 +85,7 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
     }
     let now = ctx.now();
     let times = (now, now + ctx.limits.resume_after);
-    if !uploads::verify(&ctx.db, upload.id, version.etag.clone(), digest, times).await? {
+    if !uploads::verify(&ctx.db, (upload.id, upload.batch_id), version.etag.clone(), digest, times).await? {
         return differs(ctx, upload, digest).await;
     }
     ctx.push_next(upload, &StoreFile { upload: upload.id }).await?;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::page::{COUNT_CAP, Page, select_page};
 use super::steps::{listed, millis};
-use super::{Db, LedgerError, Tx, idempotency};
+use super::{Db, LedgerError, Tx, idempotency, manifests};
 use crate::model::batch::Count;
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::{Batch, Timestamp};
@@ -164,30 +164,53 @@ pub async fn resumed(db: &Db, mut seen: Vec<Batch>, base: Duration, now: Timesta
     .await
 }
 
-/// Takes nothing in any more: the lines that are not uploads yet are dropped, and the batch is closed if it was not.
+/// Takes nothing in any more: the lines that are not uploads yet are dropped, with those of manifests that do not hold, and the
+/// batch is closed if it was not.
 pub async fn close(db: &Db, id: Uuid, now: Timestamp) -> Result<(), LedgerError> {
     db.write(move |mut tx| {
         Box::pin(async move {
             let lines = "delete from batch_lines where batch_id = $1";
             sql!(tx.on(), c => sqlx::query(lines).bind(id).execute(c).await.map(drop))?;
             let batch = "update batches
-                set closed_at = $2, resume_at = null, updated_at = $2
+                set closed_at = $2, resume_at = null, next_poll_at = null, listed_to = null, updated_at = $2
                 where id = $1 and closed_at is null";
             sql!(tx.on(), c => sqlx::query(batch).bind(id).bind(now).execute(c).await.map(drop))?;
             Ok(())
         })
     })
-    .await
+    .await?;
+    manifests::remove(db, id, None).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::uploads;
-    use crate::model::{Status, Upload};
+    use crate::ledger::{listings, uploads};
+    use crate::model::manifest::Line;
+    use crate::model::{Digest, Status, Upload};
     use crate::testkit::World;
 
-    crate::on_every_engine! { every_move_of_an_upload_is_counted_in_its_batch, }
+    crate::on_every_engine! {
+        every_move_of_an_upload_is_counted_in_its_batch,
+        a_batch_that_is_cancelled_is_listed_no_more_and_keeps_no_lines_that_do_not_hold,
+    }
+
+    async fn a_batch_that_is_cancelled_is_listed_no_more_and_keeps_no_lines_that_do_not_hold(world: World) {
+        let (db, batch) = (&world.ctx.db, world.prefix_batch(10).await);
+        world.pin(&batch, &[("a", b"a")]).await;
+        let line = |path: &str| Line { number: 1, path: path.to_owned(), sha256: Digest::of(b"b") };
+        manifests::add(db, (batch.id, 7), &[line("b"), line("c")]).await.unwrap();
+        let listing = listings::begin(db, batch.id, world.ctx.now()).await.unwrap().unwrap();
+        listings::went_on(db, &listing, Some("place".to_owned()), world.ctx.now()).await.unwrap();
+
+        close(db, batch.id, world.ctx.now()).await.unwrap();
+
+        let closed = world.batch(batch.id).await;
+        assert_eq!((closed.next_poll_at, closed.listed_to, closed.closed_at), (None, None, Some(world.ctx.now())));
+        let query = "select path from manifest_lines";
+        let paths: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+        assert_eq!(paths, ["a"]);
+    }
 
     async fn every_move_of_an_upload_is_counted_in_its_batch(world: World) {
         let (db, now) = (world.ctx.db.clone(), world.ctx.now());

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::births::{self, Birth};
 use super::files::{self, Stored};
 use super::idempotency::{self, Standing};
+use super::manifests::{self, Held};
 use super::{
-    Connection, Db, LedgerError, Tx, batches, blobs, dead_letters, manifests, members, prefixes, reports, schedules,
+    Connection, Db, LedgerError, Tx, batches, blobs, dead_letters, members, prefixes, reports, schedules,
     uploads,
 };
 use crate::job::{Lane, Pool};
@@ -38,6 +39,8 @@ crate::on_postgres! {
     what_is_deleted_beside_stores_and_collectors_is_counted_once,
     what_is_stored_while_reports_are_folded_is_counted_once,
     a_recount_beside_stores_and_folds_finds_no_drift,
+    a_manifest_comes_into_force_beside_a_verification,
+    manifests_that_come_at_once_leave_one_and_all_of_its_lines,
     one_of_two_processes_ticks,
     one_of_two_processes_discards_a_letter,
     a_move_that_was_undone_by_a_deadlock_is_made_again,
@@ -252,6 +255,70 @@ async fn what_is_deleted_beside_stores_and_collectors_is_counted_once(world: Wor
     let stored = stored.iter().filter(|stored| matches!(stored, Stored::Adopted | Stored::Joined)).count();
     let report = world.report().await;
     assert_eq!((report.files, report.unique_files), (stored.try_into().unwrap(), i64::from(stored > 0)));
+}
+
+/// The lines of a manifest of one file, not in force.
+async fn manifest(db: &Db, (batch, generation): (Uuid, i64), (path, bytes): (&str, &[u8])) {
+    let line = Line { number: 1, path: path.to_owned(), sha256: Digest::of(bytes) };
+    manifests::add(db, (batch, generation), &[line]).await.unwrap();
+}
+
+async fn a_manifest_comes_into_force_beside_a_verification(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    for round in 0..ROUNDS {
+        let batch = world.prefix_batch(10).await;
+        let arrived = Upload {
+            status: Status::Arrived,
+            batch_id: Some(batch.id),
+            etag: Some("seen".to_owned()),
+            ..world.requested()
+        };
+        uploads::insert(one, vec![arrived.clone()]).await.unwrap();
+        manifest(one, (batch.id, 7), (&arrived.filename, b"promised")).await;
+
+        let found = Digest::of(b"delivered");
+        let (held, verified) = tokio::join!(
+            manifests::hold(&two, (&batch, 7), 1, now),
+            uploads::verify(one, (arrived.id, arrived.batch_id), "seen".to_owned(), found, (now, now)),
+        );
+
+        assert_ne!(
+            held.unwrap() == Held::Yes,
+            verified.unwrap(),
+            "round {round}: it holds, or the file has other bytes"
+        );
+    }
+}
+
+/// A manifest as the door takes it in, from a process of its own.
+async fn put(db: &Db, batch: Uuid, generation: i64, now: Timestamp) -> Held {
+    let seen = batches::find(db, batch).await.unwrap().unwrap();
+    for path in ["a", "b", "c"] {
+        manifest(db, (batch, generation), (path, b"bytes")).await;
+    }
+    let held = manifests::hold(db, (&seen, generation), 3, now).await.unwrap();
+    let useless = if held == Held::Yes { seen.manifest } else { Some(generation) };
+    if let Some(useless) = useless {
+        manifests::remove(db, batch, Some(useless)).await.unwrap();
+    }
+    held
+}
+
+async fn manifests_that_come_at_once_leave_one_and_all_of_its_lines(world: World) {
+    let (one, two, now) = (&world.ctx.db, world.beside().await, world.ctx.now());
+    let batch = world.prefix_batch(10).await.id;
+    for round in 0..2 * i64::try_from(ROUNDS).unwrap() {
+        let (first, second) = tokio::join!(put(one, batch, 2 * round + 1, now), put(&two, batch, 2 * round + 2, now));
+        assert!(first == Held::Yes || second == Held::Yes, "{first:?} {second:?}");
+
+        let query = "select m.path
+            from batches b join manifest_lines m on m.batch_id = b.id and m.generation = b.manifest";
+        let lines: Vec<String> = sql!(one.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap();
+        assert_eq!(lines, ["a", "b", "c"]);
+    }
+    let query = "select count(*) from manifest_lines";
+    let left: i64 = sql!(one.reader(), c => sqlx::query_scalar(query).fetch_one(c).await).unwrap();
+    assert_eq!(left, 3, "of the others none are left");
 }
 
 async fn what_is_stored_while_reports_are_folded_is_counted_once(world: World) {

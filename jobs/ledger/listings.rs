@@ -14,6 +14,10 @@ use crate::model::{Batch, Timestamp};
 
 /// How long after its beginning a listing is looked after.
 const LEASE: Duration = Duration::from_secs(60);
+/// How long a listing waits for the next one.
+const PAUSE: Duration = Duration::from_secs(600);
+/// When the last one is due behind the policy's end, in milliseconds; `close_batches` looks once more.
+const LAST: i64 = 1_000;
 
 /// Open batches whose objects should be listed by now, most overdue first.
 pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Uuid>, LedgerError> {
@@ -57,18 +61,22 @@ pub async fn begin(db: &Db, id: Uuid, now: Timestamp) -> Result<Option<Batch>, L
     .await
 }
 
-/// Notes that a listing has come from the place that was `seen` to another one, or to its end; the next is then due at `next`,
-/// unless one is wanted earlier. Gives when that is; `None` when none is to come, or this one has been overtaken.
+/// Notes that a listing has come from the place that was `seen` to another one, or to its end; the next is then due after a while
+/// and when the policy has ended, which may have been renewed since, unless one is wanted earlier. Gives when that is; `None`
+/// when none is to come, or this one has been overtaken.
 pub async fn went_on(
     db: &Db,
     seen: &Batch,
     to: Option<String>,
-    next: Option<Timestamp>,
+    now: Timestamp,
 ) -> Result<Option<Timestamp>, LedgerError> {
     let query = "update batches
         set listed_to = $3,
-            next_poll_at = case when cast($3 as text) is null and next_poll_at = listed_since + $4 then $5
-                else next_poll_at end
+            next_poll_at = case
+                when cast($3 as text) is not null or next_poll_at <> listed_since + $4 then next_poll_at
+                when policy_expires_at + $5 <= $6 then null
+                when policy_expires_at + $5 < $7 then policy_expires_at + $5
+                else $7 end
         where id = $1 and closed_at is null and coalesce(listed_to, '') = $2
         returning next_poll_at";
     let (id, from, lease) = (seen.id, seen.listed_to.clone().unwrap_or_default(), millis(Timestamp::default() + LEASE));
@@ -79,7 +87,9 @@ pub async fn went_on(
                 .bind(from)
                 .bind(to)
                 .bind(lease)
-                .bind(next)
+                .bind(LAST)
+                .bind(now)
+                .bind(now + PAUSE)
                 .fetch_optional(c)
                 .await)?)
         })

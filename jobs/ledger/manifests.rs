@@ -1,6 +1,8 @@
 //! Manifests: what the files of a batch have to hash to. Lines are written under a generation of their own, and count once the
 //! batch's row names that.
 
+mod hold;
+
 use std::collections::HashSet;
 
 use serde_json::json;
@@ -9,9 +11,11 @@ use uuid::Uuid;
 use super::prefixes;
 use super::steps::millis;
 use super::uploads::moved;
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError};
 use crate::model::manifest::Line;
 use crate::model::{Batch, Digest, Status, Timestamp, Upload, keys};
+
+pub use hold::{Held, hold};
 
 /// How many lines are removed with one statement.
 const AT_ONCE: i64 = 5_000;
@@ -47,77 +51,12 @@ pub async fn add(db: &Db, (batch, generation): (Uuid, i64), lines: &[Line]) -> R
     Ok(lines.iter().filter(|line| !written.contains(&line.path)).map(|line| line.path.clone()).collect())
 }
 
-/// Why a manifest does not hold although its lines will do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// It holds.
-    Yes,
-    /// The batch takes nothing in any more.
-    Closed,
-    /// This file is stored already, and has other bytes.
-    Stored(String),
-    /// Another manifest was sent at the same time, and holds.
-    Overtaken,
-}
-
-/// Lets a generation of so many lines hold, in place of the one that did, or changes nothing.
-pub async fn hold(db: &Db, (batch, generation): (Uuid, i64), lines: i64, now: Timestamp) -> Result<Held, LedgerError> {
-    db.write(move |mut tx| {
-        Box::pin(async move {
-            let Some(batch) = prefixes::lock(&mut tx, batch).await?.filter(|batch| batch.closed_at.is_none()) else {
-                return Ok(Held::Closed);
-            };
-            if count(&mut tx, (batch.id, generation)).await? != lines {
-                return Ok(Held::Overtaken);
-            }
-            if let Some(path) = differing(&mut tx, (batch.id, generation)).await? {
-                return Ok(Held::Stored(path));
-            }
-            name(&mut tx, (batch.id, generation), lines, now).await?;
-            Ok(Held::Yes)
-        })
-    })
-    .await
-}
-
-async fn count(tx: &mut Tx<'_>, (batch, generation): (Uuid, i64)) -> Result<i64, LedgerError> {
-    let query = "select count(*) from manifest_lines where batch_id = $1 and generation = $2";
-    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(batch).bind(generation).fetch_one(c).await)?)
-}
-
-/// A file of the batch whose bytes were found to be others than the generation says.
-async fn differing(tx: &mut Tx<'_>, (batch, generation): (Uuid, i64)) -> Result<Option<String>, LedgerError> {
-    let query = "select u.filename
-        from uploads u
-        join manifest_lines m on m.batch_id = u.batch_id and m.generation = $2 and m.path = u.filename
-        where u.batch_id = $1 and u.status in ('verified', 'done') and coalesce(u.verified_sha256, u.sha256) <> m.sha256
-        limit 1";
-    Ok(sql!(tx.on(), c => sqlx::query_scalar(query).bind(batch).bind(generation).fetch_optional(c).await)?)
-}
-
-async fn name(
-    tx: &mut Tx<'_>,
-    (batch, generation): (Uuid, i64),
-    lines: i64,
-    now: Timestamp,
-) -> Result<(), LedgerError> {
-    let query = "update batches set manifest = $2, manifest_lines = $3, updated_at = $4 where id = $1";
-    sql!(tx.on(), c => sqlx::query(query)
-        .bind(batch)
-        .bind(generation)
-        .bind(lines)
-        .bind(now)
-        .execute(c)
-        .await
-        .map(drop))?;
-    Ok(())
-}
-
-/// Removes lines of the batch: those of this generation, or of all that do not hold. Some thousands at a time: nobody is kept
-/// waiting.
+/// Removes lines of the batch that do not hold: those of this generation, or of all, where none may yet come into force. Some
+/// thousands at a time: nobody is kept waiting.
 pub async fn remove(db: &Db, batch: Uuid, generation: Option<i64>) -> Result<(), LedgerError> {
     let query = "delete from manifest_lines
-        where batch_id = $1 and (batch_id, generation, path) in (
+        where batch_id = $1 and generation <> coalesce((select manifest from batches where id = $1), 0)
+          and (batch_id, generation, path) in (
             select batch_id, generation, path
             from manifest_lines
             where batch_id = $1
@@ -125,8 +64,10 @@ pub async fn remove(db: &Db, batch: Uuid, generation: Option<i64>) -> Result<(),
               and generation = coalesce($2, generation)
             limit $3)";
     loop {
-        let removed = db.write_one(move |mut tx| {
+        let removed = db.write(move |mut tx| {
             Box::pin(async move {
+                // None comes into force in between, whose lines these might be.
+                prefixes::lock(&mut tx, batch).await?;
                 Ok(sql!(tx.on(), c => sqlx::query(query)
                     .bind(batch)
                     .bind(generation)
@@ -151,13 +92,29 @@ pub async fn expected(db: &Db, batch: Uuid, path: &str) -> Result<Option<Digest>
     Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).bind(path).fetch_optional(c).await)?)
 }
 
-/// The names of all files that a batch of single uploads has asked for, or found under their refs.
-pub async fn named(db: &Db, batch: Uuid) -> Result<HashSet<String>, LedgerError> {
-    let query = "select filename from uploads where batch_id = $1
-        union
-        select filename from uploads where id in (select upload_id from batch_known where batch_id = $1)";
-    let names: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(batch).fetch_all(c).await)?;
-    Ok(names.into_iter().collect())
+/// The names of the files of a batch of single uploads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Those that it has asked for, or found stored under their refs.
+    pub files: HashSet<String>,
+    /// Those that it has found under their refs, but not stored: their bytes are another call's to verify.
+    pub unstored: HashSet<String>,
+}
+
+/// The names that a manifest of a batch of single uploads may speak of, and those that it may not.
+pub async fn named(db: &Db, batch: Uuid) -> Result<Named, LedgerError> {
+    let own = "select filename from uploads where batch_id = $1";
+    let own: Vec<String> = sql!(db.reader(), c => sqlx::query_scalar(own).bind(batch).fetch_all(c).await)?;
+    let known = "select filename, status
+        from uploads
+        where id in (select upload_id from batch_known where batch_id = $1)";
+    let known: Vec<(String, Status)> = sql!(db.reader(), c => sqlx::query_as(known).bind(batch).fetch_all(c).await)?;
+    let mut named = Named { files: own.into_iter().collect(), ..Named::default() };
+    for (name, status) in known {
+        let names = if status == Status::Done { &mut named.files } else { &mut named.unstored };
+        names.insert(name);
+    }
+    Ok(named)
 }
 
 /// Lines of a prefix batch's manifest whose keys have no upload, by their paths, behind `after`.

@@ -57,6 +57,8 @@ mod concurrency_tests;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]
+mod manifest_tests;
+#[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
 mod silence_tests;

@@ -32,6 +32,9 @@ const INSERT: &str = "insert into uploads
 
 pub(super) const STANDING: &str = "select * from uploads where object_key in (select atom from json_each($1))";
 
+/// Of how many refused objects rows are kept, besides as many as the batch may have files.
+const MORE_REFUSALS: i64 = 1_000;
+
 /// An object that has landed under the prefix of a batch.
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -56,6 +59,8 @@ pub enum Admitted {
     Arrived(Uuid),
     /// It is an upload that was rejected as soon as it was seen.
     Rejected(Uuid, Reason),
+    /// It was refused, as so many before it that no row is kept of it.
+    Refused(Reason),
     /// There is an upload for its key already.
     Stands,
     /// Its batch takes nothing in any more.
@@ -70,7 +75,7 @@ pub async fn admit(db: &Db, object: Object) -> Result<Admitted, LedgerError> {
     match admitted {
         Admitted::Arrived(id) => drop(moved(db, id, Status::Arrived, 1)),
         Admitted::Rejected(id, _) => drop(moved(db, id, Status::Rejected, 1)),
-        Admitted::Stands | Admitted::Closed | Admitted::Unknown => {}
+        Admitted::Refused(_) | Admitted::Stands | Admitted::Closed | Admitted::Unknown => {}
     }
     Ok(admitted)
 }
@@ -111,6 +116,7 @@ async fn admit_into(
         places.iter().copied().filter(|&place| objects[place].head.key.starts_with(&prefix)).collect();
     let mut taken = standing_keys(tx, ours.iter().map(|&place| objects[place].head.key.as_str()).collect()).await?;
     let (mut admitted, mut rows) = (batch.admitted, Vec::new());
+    let mut room = room_for_refusals(tx, &batch).await?;
     for place in ours {
         let object = &objects[place];
         answers[place] = if !taken.insert(object.head.key.clone()) {
@@ -118,22 +124,40 @@ async fn admit_into(
         } else if batch.closed_at.is_some() {
             Admitted::Closed
         } else {
-            let row = new_row(&batch, object, reason(&batch, object, admitted));
-            admitted += i64::from(row.status == Status::Arrived);
-            let answer = row.reason.map_or(Admitted::Arrived(row.id), |reason| Admitted::Rejected(row.id, reason));
-            rows.push(row);
-            answer
+            match reason(&batch, object, admitted) {
+                Some(reason) if room <= 0 => Admitted::Refused(reason),
+                reason => {
+                    let row = new_row(&batch, object, reason);
+                    admitted += i64::from(reason.is_none());
+                    room -= i64::from(reason.is_some());
+                    let answer = reason.map_or(Admitted::Arrived(row.id), |reason| Admitted::Rejected(row.id, reason));
+                    rows.push(row);
+                    answer
+                }
+            }
         };
     }
-    insert(tx, &rows).await?;
-    note(tx, &batch, admitted).await
+    let inserted = insert(tx, &rows).await?;
+    note(tx, &batch, admitted).await?;
+    note_matched(tx, &batch, inserted).await
 }
 
-/// The batch, which nobody else lets objects into or closes from here on to the end of the transaction.
+/// The batch, which nobody else lets objects into or closes from here on to the end of the transaction, and whose manifest
+/// stays. Uploads of it may move.
 pub(super) async fn lock(tx: &mut Tx<'_>, id: Uuid) -> Result<Option<Batch>, LedgerError> {
     // SQLite has no locks on rows, and needs none.
-    let query = tx.on().text("select * from batches where id = $1", "select * from batches where id = $1 for update");
+    let query =
+        tx.on().text("select * from batches where id = $1", "select * from batches where id = $1 for no key update");
     Ok(sql!(tx.on(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
+}
+
+/// How many more rows may be kept of what is refused: a client that never tires must not fill the ledger.
+async fn room_for_refusals(tx: &mut Tx<'_>, batch: &Batch) -> Result<i64, LedgerError> {
+    let query = "select cast(coalesce(sum(uploads), 0) as bigint)
+        from batch_counts
+        where batch_id = $1 and status = 'rejected'";
+    let kept: i64 = sql!(tx.on(), c => sqlx::query_scalar(query).bind(batch.id).fetch_one(c).await)?;
+    Ok(batch.max_files.unwrap_or(0) + MORE_REFUSALS - kept)
 }
 
 async fn standing_keys(tx: &mut Tx<'_>, keys: Vec<&str>) -> Result<HashSet<String>, LedgerError> {
@@ -189,6 +213,30 @@ async fn note(tx: &mut Tx<'_>, batch: &Batch, admitted: i64) -> Result<(), Ledge
     Ok(())
 }
 
+/// Counts those of the new uploads that the manifest names.
+async fn note_matched(tx: &mut Tx<'_>, batch: &Batch, uploads: Vec<Uuid>) -> Result<(), LedgerError> {
+    if batch.manifest.is_none() || uploads.is_empty() {
+        return Ok(());
+    }
+    let query = "update batches
+        set matched = matched + (
+            select count(*)
+            from json_each($3) given
+            cross join uploads u
+            cross join manifest_lines m
+            where u.id = unhex(given.atom) and m.batch_id = $1 and m.generation = $2 and m.path = u.filename)
+        where id = $1";
+    let list = json!(uploads.into_iter().map(listed).collect::<Vec<_>>()).to_string();
+    sql!(tx.on(), c => sqlx::query(query)
+        .bind(batch.id)
+        .bind(batch.manifest)
+        .bind(list)
+        .execute(c)
+        .await
+        .map(drop))?;
+    Ok(())
+}
+
 /// Those that were inserted: all whose key had no upload.
 async fn insert(tx: &mut Tx<'_>, rows: &[Upload]) -> Result<Vec<Uuid>, LedgerError> {
     if rows.is_empty() {
@@ -240,8 +288,10 @@ pub async fn miss(db: &Db, batch: &Batch, lines: Vec<Line>, now: Timestamp) -> R
     let (id, rows): (Uuid, Vec<Upload>) = (batch.id, lines.into_iter().map(row).collect());
     let missed = db.write_again(move |mut tx| {
         Box::pin(async move {
-            lock(&mut tx, id).await?;
-            insert(&mut tx, &rows).await
+            let Some(batch) = lock(&mut tx, id).await? else { return Ok(Vec::new()) };
+            let inserted = insert(&mut tx, &rows).await?;
+            note_matched(&mut tx, &batch, inserted.clone()).await?;
+            Ok(inserted)
         })
     });
     for id in missed.await? {

@@ -146,7 +146,7 @@ const COLUMNS: &str = "
     batch_known.batch_id batch_known.upload_id
     batch_lines.batch_id batch_lines.lines batch_lines.position
     batches.admitted batches.closed_at batches.created_at batches.id batches.known batches.lines batches.listed_since
-    batches.listed_to batches.manifest batches.manifest_lines batches.max_file_size batches.max_files batches.mode
+    batches.listed_to batches.manifest batches.manifest_lines batches.matched batches.max_file_size batches.max_files batches.mode
     batches.next_poll_at batches.org_id batches.policy batches.policy_expires_at batches.resume_at batches.resumes
     batches.target_kind batches.target_number batches.updated_at batches.user_id
     blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state

@@ -7,13 +7,12 @@
 //! `status || ''` is no condition for an index. PostgreSQL would start from the few rows that it believes to be in a state, by
 //! statistics from before a hundred thousand of them got there, instead of looking up the ids.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::LedgerError;
 use super::births::{Birth, Born, insert_all};
 use super::engine::{Engine, Unit};
 use super::files::Stored;
@@ -21,6 +20,7 @@ use super::gather::Gather;
 use super::prefixes::{Admitted, Object, admit_all};
 use super::refs::ref_stands;
 use super::stores::{Store, store_all};
+use super::{LedgerError, Tx};
 use crate::model::{Timestamp, Upload};
 
 /// requested → issued, and issued → issued for a row whose policy was cleared.
@@ -84,6 +84,8 @@ pub(super) const ARRIVE: &str = concat!(
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verify {
     pub(super) id: String,
+    #[serde(skip)]
+    pub(super) batch: Option<Uuid>,
     pub(super) etag: String,
     pub(super) sha256: String,
     pub(super) now: i64,
@@ -120,12 +122,12 @@ pub(crate) struct Gathered {
 impl Gathered {
     pub(super) fn start(engine: &Engine) -> Self {
         let (finding, storing, inserting) = (engine.clone(), engine.clone(), engine.clone());
-        let admitting = engine.clone();
+        let (admitting, verifying) = (engine.clone(), engine.clone());
         Self {
             find: Gather::new(move |ids| find(finding.clone(), ids)),
             issue: mover(engine, ISSUE, |issue: &Issue| &issue.id),
             arrive: mover(engine, ARRIVE, |arrive: &Arrive| &arrive.id),
-            verify: mover(engine, VERIFY, |verify: &Verify| &verify.id),
+            verify: Gather::new(move |verifies| verify_all(verifying.clone(), verifies)),
             store: Gather::new(move |stores| store_all(storing.clone(), stores)),
             insert: Gather::new(move |births| insert_all(inserting.clone(), births)),
             admit: Gather::new(move |objects| admit_all(admitting.clone(), objects)),
@@ -150,10 +152,7 @@ where
     let engine = engine.clone();
     Gather::new(move |moves: Vec<M>| {
         let engine = engine.clone();
-        let ids: Vec<String> = moves.iter().map(|one| id(one).clone()).collect();
-        let mut in_order = moves;
-        in_order.sort_by(|one, other| id(one).cmp(id(other)));
-        let list = json!(in_order).to_string();
+        let (ids, list) = in_order(moves, id);
         async move {
             let moved: Vec<Uuid> = engine
                 .write(Unit::Statement, move |mut tx| {
@@ -162,11 +161,50 @@ where
                     )
                 })
                 .await?;
-            // Of two who make the same move at once, the first has made it.
-            let mut moved: HashSet<String> = moved.into_iter().map(listed).collect();
-            Ok(ids.iter().map(|id| moved.remove(id)).collect())
+            Ok(answers(&ids, moved))
         }
     })
+}
+
+/// The ids as they were asked for, and the list in the order of the ids.
+fn in_order<M: Serialize>(mut moves: Vec<M>, id: fn(&M) -> &String) -> (Vec<String>, String) {
+    let ids: Vec<String> = moves.iter().map(|one| id(one).clone()).collect();
+    moves.sort_by(|one, other| id(one).cmp(id(other)));
+    (ids, json!(moves).to_string())
+}
+
+/// Of two who make the same move at once, the first has made it.
+fn answers(ids: &[String], moved: Vec<Uuid>) -> Vec<bool> {
+    let mut moved: HashSet<String> = moved.into_iter().map(listed).collect();
+    ids.iter().map(|id| moved.remove(id)).collect()
+}
+
+async fn verify_all(engine: Engine, verifies: Vec<Verify>) -> Result<Vec<bool>, LedgerError> {
+    let batches: BTreeSet<Uuid> = verifies.iter().filter_map(|verify| verify.batch).collect();
+    let (ids, list) = in_order(verifies, |verify| &verify.id);
+    let locks = matches!(engine, Engine::Postgres(_)) && !batches.is_empty();
+    let unit = if locks { Unit::Statements } else { Unit::Statement };
+    let moved: Vec<Uuid> = engine
+        .write(unit, move |mut tx| {
+            Box::pin(async move {
+                if locks {
+                    keep_manifests(&mut tx, batches).await?;
+                }
+                Ok(sql!(tx.on(), c => sqlx::query_scalar(VERIFY).bind(list).fetch_all(c).await)?)
+            })
+        })
+        .await?;
+    Ok(answers(&ids, moved))
+}
+
+/// The batches' manifests stay as they are to the end of the transaction. `VERIFY` alone would read one that another is just
+/// being put in place of, where whoever puts it there does not see yet what was verified.
+async fn keep_manifests(tx: &mut Tx<'_>, batches: BTreeSet<Uuid>) -> Result<(), LedgerError> {
+    // PostgreSQL's alone: SQLite has one writer. It stands in the way of nothing but `manifests::hold`.
+    let query = "select 1 from batches where id in (select unhex(atom) from json_each($1)) order by id for key share";
+    let list = json!(batches.into_iter().map(listed).collect::<Vec<_>>()).to_string();
+    sql!(tx.on(), c => sqlx::query(query).bind(list).execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// The rows in the order of the ids. The same row may have been asked for twice.

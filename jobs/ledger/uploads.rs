@@ -132,13 +132,13 @@ pub async fn arrive(
 /// of another version, or when the manifest of its batch pins another hash. `times` as in [`arrive`].
 pub async fn verify(
     db: &Db,
-    id: Uuid,
+    (id, batch): (Uuid, Option<Uuid>),
     etag: String,
     sha256: Digest,
     times: (Timestamp, Timestamp),
 ) -> Result<bool, LedgerError> {
     let (now, resume_at) = (millis(times.0), millis(times.1));
-    let verify = Verify { id: listed(id), etag, sha256: sha256.to_string(), now, resume_at };
+    let verify = Verify { id: listed(id), batch, etag, sha256: sha256.to_string(), now, resume_at };
     let done = db.gathered().verify.ask(verify).await?;
     Ok(moved(db, id, Status::Verified, done.into()))
 }

@@ -54,6 +54,8 @@ pub struct Batch {
     pub manifest: Option<i64>,
     /// How many lines the manifest has.
     pub manifest_lines: Option<i64>,
+    /// How many of them name a file that has an upload; mode `prefix`.
+    pub matched: i64,
     /// When its job is put on again; `None` once no line is left to become an upload.
     pub resume_at: Option<Timestamp>,
     /// How often its job was put on again since it last got on.
@@ -107,6 +109,7 @@ impl Batch {
             policy_expires_at: None,
             manifest: None,
             manifest_lines: None,
+            matched: 0,
             resume_at: None,
             resumes: 0,
             next_poll_at: None,
@@ -160,12 +163,12 @@ impl Progress {
         let uploads: i64 = counts.iter().map(|count| count.uploads).sum();
         let tasks = match batch.mode {
             Mode::Each => (batch.lines.unwrap_or(0) - batch.known).max(uploads),
-            Mode::Prefix => uploads.max(batch.manifest_lines.unwrap_or(0)),
+            Mode::Prefix => uploads + (batch.manifest_lines.unwrap_or(0) - batch.matched).max(0),
         };
         let running = sum(&[Status::Arrived, Status::Verified]);
         let successes = sum(&[Status::Done]);
-        // Lines of a batch that was cancelled before they were uploads: they fail with it.
-        let dropped = if batch.mode == Mode::Each && batch.closed_at.is_some() { tasks - uploads } else { 0 };
+        // Lines of a batch, or of its manifest, that was cancelled before they were uploads: they fail with it.
+        let dropped = if batch.closed_at.is_some() { tasks - uploads } else { 0 };
         let failures = sum(&[Status::Rejected, Status::Expired, Status::Cancelled]) + dropped;
         Self { tasks, pending: tasks - running - successes - failures, running, successes, failures }
     }
@@ -221,10 +224,27 @@ mod tests {
     #[test]
     fn what_a_manifest_promises_is_pending_until_it_comes() {
         let prefix = Batch::prefix((Uuid::nil(), Uuid::nil()), None, (100, 5), Timestamp::from_millis(0));
-        let promised = Batch { manifest_lines: Some(3), ..prefix.clone() };
+        let promised = Batch { manifest_lines: Some(3), matched: 2, ..prefix.clone() };
         let counts = [count(Status::Done, 1), count(Status::Rejected, 1)];
         assert_eq!(Progress::of(&promised, &counts).pending, 1);
         assert!(Progress::of(&prefix, &counts).is_over());
+    }
+
+    #[test]
+    fn files_that_no_manifest_names_do_not_stand_for_those_it_promises() {
+        let prefix = Batch::prefix((Uuid::nil(), Uuid::nil()), None, (100, 5), Timestamp::from_millis(0));
+        let promised = Batch { manifest_lines: Some(3), matched: 1, ..prefix };
+        let progress = Progress::of(&promised, &[count(Status::Done, 5)]);
+        assert_eq!(progress, Progress { tasks: 7, pending: 2, running: 0, successes: 5, failures: 0 });
+    }
+
+    #[test]
+    fn what_a_manifest_promised_has_failed_once_its_batch_was_cancelled() {
+        let prefix = Batch::prefix((Uuid::nil(), Uuid::nil()), None, (100, 5), Timestamp::from_millis(0));
+        let closed_at = Some(Timestamp::from_millis(1));
+        let cancelled = Batch { manifest_lines: Some(3), matched: 1, closed_at, ..prefix };
+        let progress = Progress::of(&cancelled, &[count(Status::Done, 1)]);
+        assert_eq!(progress, Progress { tasks: 3, pending: 0, running: 0, successes: 1, failures: 2 });
     }
 
     #[test]

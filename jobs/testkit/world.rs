@@ -190,8 +190,8 @@ impl World {
         let lines: Vec<Line> = lines.iter().map(line).collect();
         let known = manifests::add(&self.ctx.db, (batch.id, generation), &lines).await.expect("a ledger");
         assert!(known.is_empty(), "{known:?}");
-        let count = i64::try_from(lines.len()).expect("a few lines");
-        manifests::hold(&self.ctx.db, (batch.id, generation), count, self.ctx.now()).await.expect("a ledger")
+        let (seen, count) = (self.batch(batch.id).await, i64::try_from(lines.len()).expect("a few lines"));
+        manifests::hold(&self.ctx.db, (&seen, generation), count, self.ctx.now()).await.expect("a ledger")
     }
 
     /// Runs whatever is due.

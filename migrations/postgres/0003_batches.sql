@@ -16,6 +16,7 @@ create table batches (
     policy_expires_at bigint,
     manifest          bigint,                              -- the generation of manifest_lines that holds
     manifest_lines    bigint,
+    matched           bigint not null default 0,           -- prefix: how many of those lines have an upload
     resume_at         bigint,                              -- null once no line is left to become an upload
     resumes           bigint not null default 0,
     created_at        bigint not null,

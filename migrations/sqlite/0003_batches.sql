@@ -16,6 +16,7 @@ create table batches (
     policy_expires_at integer,
     manifest          integer,                             -- the generation of manifest_lines that holds
     manifest_lines    integer,
+    matched           integer not null default 0,          -- prefix: how many of those lines have an upload
     resume_at         integer,                             -- null once no line is left to become an upload
     resumes           integer not null default 0,
     created_at        integer not null,

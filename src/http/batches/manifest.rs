@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use http::StatusCode;
 use longshore_jobs::job::with_causes;
 use longshore_jobs::ledger::Db;
-use longshore_jobs::ledger::manifests::{self, Held};
+use longshore_jobs::ledger::manifests::{self, Held, Named};
 use longshore_jobs::model::batch::Mode;
 use longshore_jobs::model::manifest::{BadLine, Line, MOST_BYTES, MOST_LINES, Reader};
 use longshore_jobs::model::org::Scope;
@@ -72,9 +72,11 @@ pub async fn replace(
 async fn take(db: Db, batch: Batch, body: Body, now: Timestamp) -> Result<(), ApiError> {
     let generation = manifests::new_generation(now);
     let taken = take_as(&db, &batch, (generation, now), body).await;
-    // What holds stays; of a refused one nothing does, and of the one before it no more.
-    let refused = taken.is_err().then_some(generation);
-    if let Err(error) = manifests::remove(&db, batch.id, refused).await {
+    // Of a refused one nothing stays, and of the one before it no more. Those that are being sent are nobody else's to remove.
+    let useless = if taken.is_err() { Some(generation) } else { batch.manifest };
+    if let Some(useless) = useless
+        && let Err(error) = manifests::remove(&db, batch.id, Some(useless)).await
+    {
         tracing::warn!(error = with_causes(&error), batch = %batch.id, "lines of a manifest that does not hold are left");
     }
     taken
@@ -93,7 +95,7 @@ async fn take_as(db: &Db, batch: &Batch, (generation, now): (i64, Timestamp), bo
     }
     intake.add(reader.finish()?.into_iter().collect()).await?;
     let lines = intake.finish().await?;
-    match manifests::hold(db, (batch.id, generation), lines, now).await? {
+    match manifests::hold(db, (batch, generation), lines, now).await? {
         Held::Yes => Ok(()),
         Held::Closed => Err(closed()),
         Held::Overtaken => Err(ApiError::Conflict("Another manifest was sent at the same time, and holds".to_owned())),
@@ -110,7 +112,7 @@ struct Intake {
     db: Db,
     place: (Uuid, i64),
     /// The names that lines may have; `None` where any good path will do.
-    names: Option<HashSet<String>>,
+    names: Option<Named>,
     most: usize,
     waiting: Vec<Line>,
     lines: usize,
@@ -144,7 +146,10 @@ impl Intake {
             return bad(format!("is one too many, {} files are the most", self.most));
         }
         match &self.names {
-            Some(names) if !names.contains(&line.path) => bad("names no upload of the batch".to_owned()),
+            Some(names) if names.unstored.contains(&line.path) => {
+                bad("names an upload of an earlier call, which is not stored yet".to_owned())
+            }
+            Some(names) if !names.files.contains(&line.path) => bad("names no upload of the batch".to_owned()),
             Some(_) => Ok(()),
             None => path::fault(&line.path).map_or(Ok(()), |fault| bad(format!("the file's path {fault}"))),
         }
