@@ -34,6 +34,8 @@ final class Longshore
         #[SensitiveParameter] private readonly string $secret,
         /** How often a request is sent before its failure stands: 6 is about 18 s, 3 about 2 s. */
         private readonly int $attempts = 6,
+        /** Seconds after which a line on which nothing moves is given up. */
+        private readonly int $silence = 90,
     ) {
     }
 
@@ -200,6 +202,9 @@ final class Longshore
         curl_setopt_array($curl, $options + [
             CURLOPT_RETURNTRANSFER => true,
             CURLOPT_CONNECTTIMEOUT => 10,
+            // However large a file is: a line on which nothing moves for so many seconds is dead.
+            CURLOPT_LOW_SPEED_LIMIT => 1,
+            CURLOPT_LOW_SPEED_TIME => $this->silence,
             CURLOPT_HEADERFUNCTION => $heed,
         ]);
         for ($attempt = 1; ; $attempt++) {

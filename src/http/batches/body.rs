@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::body::{Fields, is_json, media_type};
+use super::super::body::{Fields, is_json, media_type, shortened};
 use super::super::errors::ApiError;
 use super::super::openapi::shapes;
 use super::super::uploads::request::{UploadWish, read_target};
@@ -92,7 +92,6 @@ impl Body {
     }
 
     fn read_object(text: &[u8], bounds: Bounds) -> Result<Self, ApiError> {
-        let refused = |error| ApiError::BadRequest(format!("The body is not valid JSON: {error}"));
         let Object { uploads, others } = serde_json::from_slice(text).map_err(refused)?;
         let mut fields = Fields::of(read_others(others, bounds)?);
         let fault = "must be `each` or `prefix`";
@@ -114,12 +113,17 @@ fn read_others(others: Vec<(Cow<'_, str>, &RawValue)>, bounds: Bounds) -> Result
     let mut read = Map::new();
     for (name, text) in others {
         if text.get().len() > bounds.longest {
-            return Err(ApiError::Unprocessable { field: name.into_owned(), fault: "is too long".to_owned() });
+            return Err(ApiError::Unprocessable { field: shortened(&name), fault: "is too long".to_owned() });
         }
-        let value = serde_json::from_str(text.get()).map_err(|error| ApiError::Internal(error.into()))?;
+        // Skipping over a value forgives what reading it does not: too large a number, too deep a list, half a character.
+        let value = serde_json::from_str(text.get()).map_err(refused)?;
         read.insert(name.into_owned(), value);
     }
     Ok(read)
+}
+
+fn refused(error: serde_json::Error) -> ApiError {
+    ApiError::BadRequest(format!("The body is not valid JSON: {error}"))
 }
 
 /// The object, each of whose values is still text.

@@ -42,6 +42,10 @@ shapes! {
     Sort = text("Oldest first or, with `-`, newest first.")
         .enum_values(Some(["createdAt", "-createdAt"]))
         .default(Some(json!("-createdAt"))),
+    /// The order of a list that begins with the oldest.
+    RisingSort = text("Oldest first or, with `-`, newest first.")
+        .enum_values(Some(["createdAt", "-createdAt"]))
+        .default(Some(json!("createdAt"))),
     /// RFC 3339.
     Timestamp = text("A time in UTC (RFC 3339), with milliseconds.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
