@@ -26,24 +26,44 @@ const MOST_FIELDS: usize = 32;
 
 /// What a batch is asked for with, as the document shows it. Lines are objects such as those of `uploads`.
 #[derive(ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "it is only looked at")]
-pub struct BatchWish {
-    /// `each` unless it says otherwise.
-    #[schema(value_type = Option<shapes::Mode>)]
+pub enum BatchWish {
+    Each(EachWish),
+    Prefix(PrefixWish),
+}
+
+/// Many uploads, each with a policy of its own.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct EachWish {
+    #[schema(value_type = Option<shapes::ModeEach>)]
     mode: Option<Mode>,
     /// What all of them are for, unless one says otherwise.
     #[schema(value_type = Option<shapes::Target>)]
     target: Option<Target>,
-    /// Mode `each`.
+    /// No two with the same `ref`.
     #[schema(min_items = 1, max_items = 10_000)]
-    uploads: Option<Vec<UploadWish>>,
-    /// How many files it takes; mode `prefix`.
+    uploads: Vec<UploadWish>,
+}
+
+/// Any number of files under one policy.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct PrefixWish {
+    #[schema(value_type = shapes::ModePrefix)]
+    mode: Mode,
+    /// What all of them are for.
+    #[schema(value_type = Option<shapes::Target>)]
+    target: Option<Target>,
+    /// How many files it takes.
     #[schema(minimum = 1, maximum = 1_000_000)]
-    max_files: Option<i64>,
-    /// Bytes that one file may have; mode `prefix`.
+    max_files: i64,
+    /// Bytes that one file may have.
     #[schema(minimum = 0)]
-    max_file_size: Option<i64>,
+    max_file_size: i64,
 }
 
 /// How the body is written.

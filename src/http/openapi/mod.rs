@@ -60,7 +60,7 @@ fn document(max_size: i64) -> OpenApi {
 /// Says how large a file may be wherever a wish says how large it is.
 fn limit(document: &mut OpenApi, max_size: i64) {
     let Some(parts) = &mut document.components else { return };
-    for (wish, field) in [("UploadWish", "size"), ("BatchWish", "maxFileSize")] {
+    for (wish, field) in [("UploadWish", "size"), ("PrefixWish", "maxFileSize")] {
         if let Some(RefOr::T(Schema::Object(wish))) = parts.schemas.get_mut(wish)
             && let Some(RefOr::T(Schema::Object(size))) = wish.properties.get_mut(field)
         {

@@ -115,6 +115,18 @@ async fn a_wish_may_have_the_fields_that_the_document_says_and_no_others() {
 }
 
 #[test]
+fn a_batch_is_asked_for_in_one_mode_or_the_other() {
+    let wishes = &document()["components"]["schemas"];
+
+    assert_eq!(wishes["BatchWish"]["oneOf"].as_array().unwrap().len(), 2);
+    assert_eq!(wishes["EachWish"]["required"], json!(["uploads"]));
+    assert_eq!(wishes["PrefixWish"]["required"], json!(["mode", "maxFiles", "maxFileSize"]));
+    for (wish, mode) in [("ModeEach", "each"), ("ModePrefix", "prefix")] {
+        assert_eq!(wishes[wish]["enum"], json!([mode]));
+    }
+}
+
+#[test]
 fn every_answer_has_a_request_id_and_every_operation_a_summary() {
     let document = document();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -169,7 +181,7 @@ async fn the_document_says_how_large_a_file_may_be_here() {
     for (document, most) in [(&served, 1_000), (document(), 5_000_000_000_i64)] {
         let wishes = &document["components"]["schemas"];
         assert_eq!(wishes["UploadWish"]["properties"]["size"]["maximum"], most);
-        assert_eq!(wishes["BatchWish"]["properties"]["maxFileSize"]["maximum"], most);
+        assert_eq!(wishes["PrefixWish"]["properties"]["maxFileSize"]["maximum"], most);
     }
     world.client().await.post("/api/uploads", json!({"filename": "a", "size": 1_001})).await.is(422);
 }
