@@ -127,7 +127,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<(), Failure> {
     if matches!(cli.command, Command::Openapi) {
-        say(crate::http::openapi::text());
+        say(crate::http::openapi::text(longshore_jobs::model::upload::MAX_SIZE));
         return Ok(());
     }
     let config = cli.settings.load(cli.command.flags())?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path};
-use http::HeaderValue;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 use uuid::Uuid;
 
 use super::Http;
@@ -33,7 +33,11 @@ impl FromRequestParts<Arc<Http>> for Id {
 }
 
 /// The query. An empty value is as good as none; of two values the last counts.
-pub struct Query(HashMap<String, String>);
+pub struct Query {
+    values: HashMap<String, String>,
+    /// Whether it came with a post.
+    posted: bool,
+}
 
 impl FromRequestParts<Arc<Http>> for Query {
     type Rejection = Infallible;
@@ -41,16 +45,17 @@ impl FromRequestParts<Arc<Http>> for Query {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Http>) -> Result<Self, Infallible> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes()).into_owned();
-        Ok(Self(pairs.filter(|(_, value)| !value.is_empty()).collect()))
+        let values = pairs.filter(|(_, value)| !value.is_empty()).collect();
+        Ok(Self { values, posted: parts.method == Method::POST })
     }
 }
 
 impl Query {
     /// A parameter as it was sent; 422 naming it when it holds control characters, which no stored text does.
     pub fn text(&self, name: &'static str) -> Result<Option<String>, ApiError> {
-        match self.0.get(name) {
+        match self.values.get(name) {
             Some(value) if value.chars().any(char::is_control) => {
-                Err(ApiError::UnprocessableQuery { name, fault: "must not hold control characters".to_owned() })
+                Err(self.fault(name, "must not hold control characters"))
             }
             value => Ok(value.cloned()),
         }
@@ -62,17 +67,22 @@ impl Query {
         T: FromStr,
         T::Err: Display,
     {
-        let parsed = self.0.get(name).map(|value| value.parse()).transpose();
-        parsed.map_err(|fault: T::Err| ApiError::UnprocessableQuery { name, fault: format!("will not do: {fault}") })
+        let parsed = self.values.get(name).map(|value| value.parse()).transpose();
+        parsed.map_err(|fault: T::Err| self.fault(name, format!("will not do: {fault}")))
     }
 
     /// A whole number from 1 on; 422 naming it when it is not.
     pub fn counting(&self, name: &'static str, unsaid: i64) -> Result<i64, ApiError> {
-        match self.0.get(name).map(|value| value.parse()) {
+        match self.values.get(name).map(|value| value.parse()) {
             None => Ok(unsaid),
             Some(Ok(number)) if number >= 1 => Ok(number),
-            Some(_) => Err(ApiError::UnprocessableQuery { name, fault: "must be a whole number from 1 on".to_owned() }),
+            Some(_) => Err(self.fault(name, "must be a whole number from 1 on")),
         }
+    }
+
+    /// The refusal of one parameter.
+    pub fn fault(&self, name: &'static str, fault: impl Into<String>) -> ApiError {
+        ApiError::UnprocessableQuery { posted: self.posted, name, fault: fault.into() }
     }
 }
 

@@ -101,6 +101,6 @@ impl Fields {
 }
 
 /// A made-up name is shown back, but not at any length.
-fn shortened(name: &str) -> String {
+pub fn shortened(name: &str) -> String {
     if name.chars().count() <= 64 { name.to_owned() } else { name.chars().take(64).chain(['…']).collect() }
 }

@@ -78,9 +78,11 @@ pub enum ApiError {
         /// What is wrong with it.
         fault: String,
     },
-    /// One query parameter will not do: as [`ApiError::Unprocessable`], but there was no post.
+    /// One query parameter will not do.
     #[error("Query parameter `{name}` {fault}")]
     UnprocessableQuery {
+        /// Whether it came with a post.
+        posted: bool,
         /// Its name.
         name: &'static str,
         /// Why, as the end of a sentence.
@@ -127,8 +129,9 @@ impl ApiError {
             | Self::PayloadTooLarge(_)
             | Self::UnsupportedMediaType(_)
             | Self::Unprocessable { .. }
-            | Self::UnprocessableLine { .. } => POORLY_FORMED,
-            Self::UnprocessableQuery { .. } => "Get request was poorly formed",
+            | Self::UnprocessableLine { .. }
+            | Self::UnprocessableQuery { posted: true, .. } => POORLY_FORMED,
+            Self::UnprocessableQuery { posted: false, .. } => "Get request was poorly formed",
             Self::Authentication => "Error getting authentication",
             Self::Authorization(_) => "User lacks authorization to make this request",
             Self::FileNotFound => "Requested file does not exist",

@@ -33,10 +33,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
 use http::HeaderValue;
@@ -57,6 +58,8 @@ pub struct Http {
     metrics: PrometheusHandle,
     gauges: Gauges,
     page_policy: HeaderValue,
+    /// The document, made when it is first asked for.
+    document: OnceLock<Bytes>,
 }
 
 /// How long, how much, and from whom.
@@ -98,7 +101,7 @@ impl Http {
         checks.extend(more_checks);
         let page_policy = page::content_security_policy(&ctx.bucket.address().url);
         let (keys, gauges) = (auth::Keys::default(), Gauges::new(readings));
-        Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy })
+        Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy, document: OnceLock::new() })
     }
 }
 

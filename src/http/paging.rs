@@ -16,7 +16,7 @@ pub const MOST_PER_PAGE: i64 = 100;
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListPart {
-    /// How many there are with these filters, counted up to 100,000.
+    /// How many there are with these filters. Most lists count up to 100,000, the uploads of a batch are counted to the last.
     count: i64,
     /// Whether there are more than `count` says.
     count_capped: bool,
@@ -96,8 +96,6 @@ fn is_ascending(query: &Query, unsaid: bool) -> Result<bool, ApiError> {
         None => Ok(unsaid),
         Some("-createdAt") => Ok(false),
         Some("createdAt") => Ok(true),
-        Some(_) => {
-            Err(ApiError::UnprocessableQuery { name: "sort", fault: "must be `createdAt` or `-createdAt`".to_owned() })
-        }
+        Some(_) => Err(query.fault("sort", "must be `createdAt` or `-createdAt`")),
     }
 }

@@ -1,5 +1,7 @@
 //! What the tests of the door use in place of a bucket, a queue and a clock: small things that hold state.
 
+pub mod document;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -284,12 +286,17 @@ impl World {
         Client { token: None, world: self }
     }
 
+    /// What comes back, having held it against the document.
     pub async fn send(&self, request: Request<Body>) -> Reply {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Reply { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap(), body }
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let reply = Reply { status: head.status, headers: head.headers, text, body };
+        document::hold(&method, &path, &reply);
+        reply
     }
 }
 

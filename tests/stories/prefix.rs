@@ -126,9 +126,14 @@ async fn forbidden_to_others(server: &Server, batch: &Value) {
     server.place().print(&["org", "create", "rival"]);
     let printed = server.place().print(&["key", "create", "--org", "rival"]);
     let rival = printed.split_whitespace().find(|word| word.starts_with("lsk_")).unwrap();
-    for (method, part) in
-        [(Method::GET, ""), (Method::POST, "/policy"), (Method::POST, "/callback"), (Method::PUT, "/manifest")]
-    {
+    for (method, part) in [
+        (Method::GET, ""),
+        (Method::GET, "/uploads"),
+        (Method::POST, "/policy"),
+        (Method::POST, "/callback"),
+        (Method::PUT, "/manifest"),
+        (Method::DELETE, ""),
+    ] {
         let url = format!("{}{}{part}", server.url, path_of(batch));
         let status = client().request(method.clone(), url).bearer_auth(rival).send().await.unwrap().status();
         assert_eq!(status, 403, "{method} {part}");

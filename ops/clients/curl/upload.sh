@@ -11,7 +11,8 @@ set -euo pipefail
 
 SERVER="${LONGSHORE_SERVER:-http://127.0.0.1:8080}"
 # Waits 1, 2, 4, ... seconds between tries, or as long as the server asks for by Retry-After.
-PATIENTLY=(--silent --connect-timeout 10 --retry 5 --retry-connrefused --retry-all-errors)
+# However large a file is: a line on which nothing moves for 90 s is dead.
+PATIENTLY=(--silent --connect-timeout 10 --speed-limit 1 --speed-time "${LONGSHORE_SILENCE:-90}" --retry 5 --retry-connrefused --retry-all-errors)
 JSON=(--header 'Content-Type: application/json' --data-binary @-)
 # What curl was answered last.
 ANSWER="$(mktemp)"

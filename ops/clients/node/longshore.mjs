@@ -15,7 +15,7 @@ import { createReadStream, realpathSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import * as http from "node:http";
 import * as https from "node:https";
-import { basename, sep } from "node:path";
+import { basename, isAbsolute, normalize, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -60,29 +60,29 @@ export class Longshore {
    * must have that hash; without, it is read once more.
    */
   async upload(path, { target, name, sha256 } = {}) {
-    const wish = await wishFor(path, { target, name, sha256 });
-    // A lost answer makes us ask again; with this key the server knows that it is the same question.
-    const headers = { "Idempotency-Key": randomUUID(), Prefer: "wait=10" };
-    return this.#finish(path, await this.#call("POST", "/api/uploads", { json: wish, headers }));
+    return this.#finish(path, await this.#create(await wishFor(path, { target, name, sha256 })));
   }
 
   /**
-   * Uploads many files, asking for up to 10,000 at a time. Yields `{ path, upload }` or `{ path, error }` in their order. The
-   * same name with the same bytes, given twice, is one upload.
+   * Uploads many files, asking for up to 10,000 at a time. Yields `{ path, upload }` or `{ path, error }` in their order, those
+   * first that cannot be read. The same name with the same bytes, given twice, is one upload.
    */
   async *batch(paths, { target, concurrency = 8 } = {}) {
     const wishes = new Map();
     for (const path of paths) {
-      const name = path.startsWith(sep) || path.split(sep).includes("..") ? undefined : path;
-      const wish = await wishFor(path, { target, name });
-      wishes.set(wish.ref, { path, line: `${JSON.stringify(wish)}\n` });
+      const name = isAbsolute(path) || path.split(sep).includes("..") ? undefined : normalize(path);
+      try {
+        const wish = await wishFor(path, { target, name });
+        wishes.set(wish.ref, { path, wish, line: `${JSON.stringify(wish)}\n` });
+      } catch (error) {
+        yield { path, error };
+      }
     }
     for (const some of portions([...wishes.values()])) {
-      const uploads = await this.#placesFor(some.map(({ line }) => line).join(""));
-      yield* inOrder(uploads, concurrency, async (upload) => {
-        const { path } = wishes.get(upload.ref);
+      yield* inOrder(await this.#placesFor(some), concurrency, async ({ ref, place }) => {
+        const { path } = wishes.get(ref);
         try {
-          return { path, upload: await this.#finish(path, upload) };
+          return { path, upload: await this.#finish(path, await place()) };
         } catch (error) {
           return { path, error };
         }
@@ -91,6 +91,12 @@ export class Longshore {
   }
 
   // ---- One upload's way
+
+  #create(json) {
+    // A lost answer makes us ask again; with this key the server knows that it is the same question.
+    const headers = { "Idempotency-Key": randomUUID(), Prefer: "wait=10" };
+    return this.#call("POST", "/api/uploads", { json, headers });
+  }
 
   async #finish(path, upload) {
     const { size } = await stat(path);
@@ -156,8 +162,20 @@ export class Longshore {
 
   // ---- A batch's way
 
+  /** By their refs, how to come by the uploads of these lines. */
+  async #placesFor(some) {
+    try {
+      const uploads = await this.#batchOf(some.map(({ line }) => line).join(""));
+      return uploads.map((upload) => ({ ref: upload.ref, place: () => upload }));
+    } catch (error) {
+      if (error.status !== 422) throw error;
+      // One line will not do, and so none was taken: each goes by itself then, and those that will do go through.
+      return some.map(({ wish }) => ({ ref: wish.ref, place: () => this.#create(wish) }));
+    }
+  }
+
   /** The uploads of these lines, each with its form if it needs one. */
-  async #placesFor(lines) {
+  async #batchOf(lines) {
     const headers = { "Idempotency-Key": randomUUID(), "Content-Type": "application/x-ndjson" };
     let batch = await this.#call("POST", "/api/batches", { body: lines, headers });
     const place = `/api/batches/${batch.id}`;

@@ -34,6 +34,8 @@ final class Longshore
         #[SensitiveParameter] private readonly string $secret,
         /** How often a request is sent before its failure stands: 6 is about 18 s, 3 about 2 s. */
         private readonly int $attempts = 6,
+        /** Seconds after which a line on which nothing moves is given up. */
+        private readonly int $silence = 90,
     ) {
     }
 
@@ -45,7 +47,8 @@ final class Longshore
         if (count($parts) !== 3) {
             throw new LongshoreException('set LONGSHORE_TOKEN to an API token (lsk_...)');
         }
-        return new self(rtrim($server, '/'), $parts[1], $parts[2], $attempts);
+        $silence = (int) getenv('LONGSHORE_SILENCE') ?: 90;
+        return new self(rtrim($server, '/'), $parts[1], $parts[2], $attempts, $silence);
     }
 
     /** Where the bucket is and how large a file may be: `url`, `maxSize`, ... */
@@ -59,11 +62,12 @@ final class Longshore
      *
      * @param array{filename: string, size?: int, type?: string, sha256?: string, ref?: string,
      *              target?: array{kind: 'order'|'style', number: string}} $wish
+     * @param ?string $once the same for a question that you ask again, so that it makes no second upload
      */
-    public function create(array $wish): array
+    public function create(array $wish, ?string $once = null): array
     {
         // A lost answer makes us ask again; with this key the server knows that it is the same question.
-        $headers = ['Idempotency-Key: ' . bin2hex(random_bytes(16)), 'Prefer: wait=10'];
+        $headers = ['Idempotency-Key: ' . ($once ?? bin2hex(random_bytes(16))), 'Prefer: wait=10'];
         return $this->first($this->call('POST', '/api/uploads', $wish, $headers));
     }
 
@@ -200,6 +204,9 @@ final class Longshore
         curl_setopt_array($curl, $options + [
             CURLOPT_RETURNTRANSFER => true,
             CURLOPT_CONNECTTIMEOUT => 10,
+            // However large a file is: a line on which nothing moves for so many seconds is dead.
+            CURLOPT_LOW_SPEED_LIMIT => 1,
+            CURLOPT_LOW_SPEED_TIME => $this->silence,
             CURLOPT_HEADERFUNCTION => $heed,
         ]);
         for ($attempt = 1; ; $attempt++) {

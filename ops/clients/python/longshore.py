@@ -21,6 +21,7 @@ import time
 import urllib.parse
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 CHUNK = 1 << 20
 ATTEMPTS = 6
@@ -71,12 +72,15 @@ class Longshore:
         return self._finish(path, self._create(wish))
 
     def batch(self, paths, target=None, concurrency=8):
-        """Uploads many files, asking for up to 10,000 at a time. Yields (path, upload or error) in their order. The same
-        name with the same bytes, given twice, is one upload."""
+        """Uploads many files, asking for up to 10,000 at a time. Yields (path, upload or error) in their order, those first
+        that cannot be read. The same name with the same bytes, given twice, is one upload."""
         wishes = {}
-        for path in paths:
-            wish = _wish(path, target, path if _is_below(path) else None)
-            wishes.setdefault(wish["ref"], (path, wish))
+        for path in map(os.fspath, paths):
+            try:
+                wish = _wish(path, target, os.path.normpath(path) if _is_below(path) else None)
+                wishes.setdefault(wish["ref"], (path, wish))
+            except OSError as error:
+                yield path, error
         for some in _portions(wishes.values()):
             yield from self._batch({wish["ref"]: path for path, wish in some}, [wish for _, wish in some], concurrency)
 
@@ -150,6 +154,19 @@ class Longshore:
     # ---- A batch's way
 
     def _batch(self, paths, wishes, concurrency):
+        with ThreadPoolExecutor(concurrency) as pool:
+            try:
+                uploads = self._places_for(wishes)
+            except Refused as refused:
+                if refused.status != 422:
+                    raise
+                # One line will not do, and so none was taken: each goes by itself then, and those that will do go through.
+                yield from pool.map(lambda wish: self._outcome(paths[wish["ref"]], partial(self._create, wish)), wishes)
+                return
+            yield from pool.map(lambda upload: self._outcome(paths[upload["ref"]], lambda: upload), uploads)
+
+    def _places_for(self, wishes):
+        """The uploads of these lines, each with its form if it needs one."""
         lines = b"".join(json.dumps(wish).encode() + b"\n" for wish in wishes)
         headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/x-ndjson"}
         batch = self._call("POST", "/api/batches", lines, headers)
@@ -160,17 +177,15 @@ class Longshore:
                 raise LongshoreError(f"its forms are not signed yet; look later at {place}")
             time.sleep(0.25)
             batch = self._call("GET", place)
-        with ThreadPoolExecutor(concurrency) as pool:
-            uploads = self._listing(f"{place}/uploads")
-            yield from pool.map(lambda upload: self._outcome(paths[upload["ref"]], upload), uploads)
+        return self._listing(f"{place}/uploads")
 
     def _listing(self, place):
         body = self._request("GET", place, headers={"Accept": "application/x-ndjson"})
         return [json.loads(line) for line in body.splitlines()]
 
-    def _outcome(self, path, upload):
+    def _outcome(self, path, place):
         try:
-            return path, self._finish(path, upload)
+            return path, self._finish(path, place())
         except (LongshoreError, OSError) as error:  # told with its file, so that the others go on
             return path, error
 

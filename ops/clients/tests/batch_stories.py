@@ -9,7 +9,8 @@ from expect import expect
 
 
 def all_of(server, folder):
-    stories = [(name, many_files_in_one_call) for name in ("python", "node")] + [("curl", folder_under_one_form)]
+    many = (many_files_in_one_call, bad_file_among_many_stops_no_other)
+    stories = [(name, story) for name in ("python", "node") for story in many] + [("curl", folder_under_one_form)]
     return [
         (f"{name}: {story.__name__.replace('_', ' ')}", partial(story, Client(name, server, Path(folder, name))))
         for name, story in stories
@@ -25,6 +26,19 @@ def many_files_in_one_call(client):
     _stored(client, number, {path.name: path for path in paths})
     expect("every file is told of, in its order", [path.name in line for path, line in zip(paths, first.splitlines())] == [True] * 12, first)
     expect("a second run changes nothing", first == second, first, second)
+
+
+def bad_file_among_many_stops_no_other(client):
+    (client.folder / "sub").mkdir()
+    good = {name: client.file(name) for name in ("here.bin", "sub/below.bin")}
+    given = ["./here.bin", "missing.bin", "sub/.//below.bin"]
+    for number, bad in ((f"{client.name}-missing", []), (f"{client.name}-refused", [client.file("bell\a.bin").name])):
+        ended = client.run("--batch", "--order", number, *given, *bad)
+
+        expect("it fails by its exit code", ended.returncode == 1, ended)
+        expect("each that failed is told of", [name in ended.stderr for name in ("missing.bin", *bad)] == [True] * (1 + len(bad)), ended)
+        expect("the others are done", ended.stdout.count("done ") == 2 and "./here.bin" in ended.stdout, ended)
+        _stored(client, number, good)
 
 
 def folder_under_one_form(client):

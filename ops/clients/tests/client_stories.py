@@ -23,6 +23,8 @@ def all_of(server, folder):
         (f"{name}: {story.__name__.replace('_', ' ')}", partial(story, Client(name, server, Path(folder, name))))
         for name in COMMANDS
         for story in STORIES
+        # The others' patience is a constant of theirs.
+        if story is not silent_line_is_given_up_and_tried_again or name in ("php", "curl")
     ]
 
 
@@ -39,11 +41,14 @@ class Client:
         path.write_bytes(os.urandom(70_000) if content is None else content)
         return path
 
-    def run(self, *arguments, server=None, token=None):
+    def run(self, *arguments, server=None, token=None, silence=None):
+        """Runs it in its folder."""
         others = {name: value for name, value in os.environ.items() if not name.startswith("LONGSHORE_")}
         settings = {"LONGSHORE_SERVER": server or self.server.url, "LONGSHORE_TOKEN": token or self.server.token}
+        if silence:
+            settings["LONGSHORE_SILENCE"] = silence
         command = [*COMMANDS[self.name], *arguments]
-        return subprocess.run(command, env={**others, **settings}, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env={**others, **settings}, cwd=self.folder, capture_output=True, text=True, timeout=60)
 
     def succeed(self, *arguments, **settings):
         ended = self.run(*arguments, **settings)
@@ -140,6 +145,16 @@ def bad_line_is_overcome(client):
     expect("the file is done", upload["status"] == "done", upload)
 
 
+def silent_line_is_given_up_and_tried_again(client):
+    path, number = client.file("silence.bin"), f"{client.name}-silence"
+    with Obstacles(client.server.url, silent=True) as line:
+        client.succeed("--order", number, path, server=line.url, silence="3")
+
+        expect("the form is posted again", line.seen.count("form") == 2, line.seen)
+    [upload] = client.server.uploads(number)
+    expect("the file is done", upload["status"] == "done", upload)
+
+
 STORIES = [
     order_and_style_files_are_stored,
     same_file_again_changes_nothing,
@@ -149,4 +164,5 @@ STORIES = [
     wrong_secret_is_told_plainly,
     wrong_usage_is_told_apart,
     bad_line_is_overcome,
+    silent_line_is_given_up_and_tried_again,
 ]

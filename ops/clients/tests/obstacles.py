@@ -14,9 +14,11 @@ class Obstacles(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, url):
+    def __init__(self, url, silent=False):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behind, self.seen, self.lock = url, [], threading.Lock()
+        # Whether nothing is in the way but that the first form is never answered.
+        self.silent, self.over = silent, threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self):
@@ -24,6 +26,7 @@ class Obstacles(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_):
+        self.over.set()
         self.shutdown()
         self.server_close()
 
@@ -41,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         step = self._step()
         first = self.server.ask(step) == 1
+        if self.server.silent:
+            return self._say_nothing() if first and step == "form" else self._pass_on(body)
         if first and step == "ask":
             self.server.key = self.headers["Idempotency-Key"]
             return self._answer(503, b'{"message": "", "error": {"type": "unavailable_error", "message": ""}}', "1")
@@ -56,6 +61,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self._pass_on(body)
 
     do_GET = do_POST = handle_one
+
+    def _say_nothing(self):
+        self.server.over.wait(60)
+        self.close_connection = True
 
     def _step(self):
         if self.path.startswith("/bucket/"):

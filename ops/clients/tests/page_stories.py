@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import uuid
 from functools import partial
 
 from expect import expect
@@ -32,7 +33,7 @@ def visitor_sends_files(server):
 def _send(visitor, kind, number, content):
     status, page, _ = visitor.page()
     expect("the page is served", status == 200 and 'id="form"' in page, status)
-    status, asked = visitor.ask("ask", kind=kind, number=number, filename="visit.txt", size=len(content), type="text/plain")
+    status, asked = visitor.ask("ask", kind=kind, number=number, filename="visit.txt", size=len(content), type="text/plain", once=uuid.uuid4().hex)
     expect("a form is given", status == 200 and asked["form"], status, asked)
     status, _, headers = visitor.post(asked["form"], content)
     expect("the bucket takes the file", status == 201, status)
@@ -54,7 +55,7 @@ def _stored(server, kind, number, content):
 def visitor_gets_no_more_than_that(server):
     with Site(server.url, server.token) as site:
         visitor, other = Visitor(site), Visitor(site)
-        good = {"kind": "order", "number": "PAGE-9", "filename": "x.txt", "size": 3}
+        good = {"kind": "order", "number": "PAGE-9", "filename": "x.txt", "size": 3, "once": uuid.uuid4().hex}
         for what, fault in (
             ("another kind", {"kind": "invoice"}),
             ("no number", {"number": " "}),
@@ -63,6 +64,8 @@ def visitor_gets_no_more_than_that(server):
             ("a name that climbs", {"filename": "../x"}),
             ("a size that is none", {"size": "3"}),
             ("a file too large", {"size": 10**13}),
+            ("nothing to know the question by", {"once": None}),
+            ("something else to know it by", {"once": "x" * 32}),
         ):
             status, told = visitor.ask("ask", **{**good, **fault})
             expect(f"{what} is refused with a reason", status == 422 and told["problem"], status, told)
@@ -81,13 +84,25 @@ def visitor_gets_no_more_than_that(server):
         _no_secret(server.token, visitor.told + other.told)
 
 
+def question_asked_twice_makes_one_upload(server):
+    with Site(server.url, server.token) as site:
+        visitor, other = Visitor(site), Visitor(site)
+        question = {"kind": "order", "number": "PAGE-7", "filename": "x.txt", "size": 3, "once": uuid.uuid4().hex}
+        for who in (visitor, other):
+            who.page()
+        (status, first), (_, again), (_, others) = (who.ask("ask", **question) for who in (visitor, visitor, other))
+        expect("the second answer is the first one's", status == 200 and first["id"] == again["id"], first, again)
+        expect("another visitor's question is another", others["id"] != first["id"], others)
+        expect("there are two uploads", len(server.uploads("PAGE-7")) == 2)
+
+
 def site_with_a_wrong_secret_says_so(server):
     wrong = server.token[:-8] + "00000000"
     with Site(server.url, wrong) as site:
         visitor = Visitor(site)
         status, text, _ = visitor.page()
         expect("the page says that its key is not accepted", status == 502 and "key of this site" in text, status, text)
-        status, told = visitor.ask("ask", kind="order", number="PAGE-8", filename="x", size=1)
+        status, told = visitor.ask("ask", kind="order", number="PAGE-8", filename="x", size=1, once="0" * 32)
         expect("a question is answered so too", status == 502 and "key of this site" in told["problem"], status, told)
         expect("the site's log says 401", "HTTP 401" in site.log(), site.log())
         _no_secret(wrong, visitor.told + site.log())
@@ -120,6 +135,7 @@ def person_uses_the_page_in_a_browser(server):
 STORIES = [
     visitor_sends_files,
     visitor_gets_no_more_than_that,
+    question_asked_twice_makes_one_upload,
     site_with_a_wrong_secret_says_so,
     person_uses_the_page_in_a_browser,
 ]

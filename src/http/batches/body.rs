@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::body::{Fields, is_json, media_type};
+use super::super::body::{Fields, is_json, media_type, shortened};
 use super::super::errors::ApiError;
 use super::super::openapi::shapes;
 use super::super::uploads::request::{UploadWish, read_target};
@@ -26,24 +26,44 @@ const MOST_FIELDS: usize = 32;
 
 /// What a batch is asked for with, as the document shows it. Lines are objects such as those of `uploads`.
 #[derive(ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(untagged)]
 #[expect(dead_code, reason = "it is only looked at")]
-pub struct BatchWish {
-    /// `each` unless it says otherwise.
-    #[schema(value_type = Option<shapes::Mode>)]
+pub enum BatchWish {
+    Each(EachWish),
+    Prefix(PrefixWish),
+}
+
+/// Many uploads, each with a policy of its own.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct EachWish {
+    #[schema(value_type = Option<shapes::ModeEach>)]
     mode: Option<Mode>,
     /// What all of them are for, unless one says otherwise.
     #[schema(value_type = Option<shapes::Target>)]
     target: Option<Target>,
-    /// Mode `each`.
+    /// No two with the same `ref`.
     #[schema(min_items = 1, max_items = 10_000)]
-    uploads: Option<Vec<UploadWish>>,
-    /// How many files it takes; mode `prefix`.
+    uploads: Vec<UploadWish>,
+}
+
+/// Any number of files under one policy.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only looked at")]
+pub struct PrefixWish {
+    #[schema(value_type = shapes::ModePrefix)]
+    mode: Mode,
+    /// What all of them are for.
+    #[schema(value_type = Option<shapes::Target>)]
+    target: Option<Target>,
+    /// How many files it takes.
     #[schema(minimum = 1, maximum = 1_000_000)]
-    max_files: Option<i64>,
-    /// Bytes that one file may have; mode `prefix`.
+    max_files: i64,
+    /// Bytes that one file may have.
     #[schema(minimum = 0)]
-    max_file_size: Option<i64>,
+    max_file_size: i64,
 }
 
 /// How the body is written.
@@ -92,7 +112,6 @@ impl Body {
     }
 
     fn read_object(text: &[u8], bounds: Bounds) -> Result<Self, ApiError> {
-        let refused = |error| ApiError::BadRequest(format!("The body is not valid JSON: {error}"));
         let Object { uploads, others } = serde_json::from_slice(text).map_err(refused)?;
         let mut fields = Fields::of(read_others(others, bounds)?);
         let fault = "must be `each` or `prefix`";
@@ -114,12 +133,17 @@ fn read_others(others: Vec<(Cow<'_, str>, &RawValue)>, bounds: Bounds) -> Result
     let mut read = Map::new();
     for (name, text) in others {
         if text.get().len() > bounds.longest {
-            return Err(ApiError::Unprocessable { field: name.into_owned(), fault: "is too long".to_owned() });
+            return Err(ApiError::Unprocessable { field: shortened(&name), fault: "is too long".to_owned() });
         }
-        let value = serde_json::from_str(text.get()).map_err(|error| ApiError::Internal(error.into()))?;
+        // Skipping over a value forgives what reading it does not: too large a number, too deep a list, half a character.
+        let value = serde_json::from_str(text.get()).map_err(refused)?;
         read.insert(name.into_owned(), value);
     }
     Ok(read)
+}
+
+fn refused(error: serde_json::Error) -> ApiError {
+    ApiError::BadRequest(format!("The body is not valid JSON: {error}"))
 }
 
 /// The object, each of whose values is still text.

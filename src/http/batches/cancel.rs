@@ -1,7 +1,8 @@
 //! `DELETE /api/batches/{id}`: takes back what is not on its way into the org's files yet.
 //!
 //! The batch is closed first: lines that are no uploads by then never will be. Its open uploads are cancelled some hundreds at
-//! a time, so that others can write in between. What a break leaves open is cancelled by the next call.
+//! a time, so that others can write in between, and all of them although the client may go away meanwhile. What a break leaves
+//! open is cancelled by the next call.
 
 use std::sync::Arc;
 
@@ -32,10 +33,15 @@ const AT_ONCE: i64 = 250;
 pub async fn cancel(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<BatchesAnswer>, ApiError> {
     caller.needs(Scope::Upload)?;
     let batch = own(&http, &caller, &id).await?;
-    batches::close(&http.ctx.db, batch.id, http.ctx.now()).await?;
-    cancel_uploads(&http, batch.id).await?;
+    let closing = tokio::spawn(close(Arc::clone(&http), batch.id));
+    closing.await.map_err(|error| ApiError::Internal(error.into()))??;
     let batches = vec![entry(&http, &caller, own(&http, &caller, &id).await?).await?];
     Ok(Json(BatchesAnswer { message: DELETED, batches }))
+}
+
+async fn close(http: Arc<Http>, batch: Uuid) -> Result<(), ApiError> {
+    batches::close(&http.ctx.db, batch, http.ctx.now()).await?;
+    cancel_uploads(&http, batch).await
 }
 
 async fn cancel_uploads(http: &Http, batch: Uuid) -> Result<(), ApiError> {

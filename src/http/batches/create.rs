@@ -114,14 +114,13 @@ async fn repeat(http: &Http, caller: &Caller, made: Uuid) -> Result<Response, Ap
 
 /// The target that a query gives to lines which have none of their own.
 fn target_of(query: &Query) -> Result<Option<Target>, ApiError> {
-    let wrong = |name, fault: &str| ApiError::UnprocessableQuery { name, fault: fault.to_owned() };
     match (query.parsed::<TargetKind>("target")?, query.text("number")?) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(wrong("target", "must be given with `number`")),
-        (Some(_), None) => Err(wrong("number", "must be given with `target`")),
+        (None, Some(_)) => Err(query.fault("target", "must be given with `number`")),
+        (Some(_), None) => Err(query.fault("number", "must be given with `target`")),
         (Some(kind), Some(number)) => {
             let target = Target { kind, number };
-            target.fault().map_or(Ok(()), |fault| Err(wrong("number", fault)))?;
+            target.fault().map_or(Ok(()), |fault| Err(query.fault("number", fault)))?;
             Ok(Some(target))
         }
     }

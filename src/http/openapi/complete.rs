@@ -45,9 +45,13 @@ fn about() -> Info {
         .build()
 }
 
-fn tags() -> [Tag; 4] {
+fn tags() -> [Tag; 5] {
     [
         ("Uploads", "Ask for an upload, and put the bytes straight into the bucket."),
+        (
+            "Batches",
+            "Ask for many uploads by one call, or put any number of files under one policy, and see how they get on.",
+        ),
         ("Files", "What the org has, and a form that takes in more."),
         ("Notices", "Events pushed by an S3 server, where the service is configured to take them."),
         ("Operations", "For those who run the service."),

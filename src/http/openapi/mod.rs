@@ -27,38 +27,53 @@ pub mod shapes;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
-use utoipa::openapi::OpenApi;
+use utoipa::Number;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{OpenApi, RefOr};
 
 use super::Http;
-
-static TEXT: LazyLock<String> =
-    LazyLock::new(|| serde_json::to_string_pretty(&document()).expect("a document has no keys but strings") + "\n");
 
 /// `/openapi.json` and `/docs`.
 pub fn routes() -> Router<Arc<Http>> {
     Router::new().route("/openapi.json", get(serve)).merge(docs::routes())
 }
 
-/// The document as JSON text.
-pub fn text() -> &'static str {
-    &TEXT
+/// The document as JSON text, of a service that takes files of so many bytes.
+pub fn text(max_size: i64) -> String {
+    serde_json::to_string_pretty(&document(max_size)).expect("a document has no keys but strings") + "\n"
 }
 
-/// The document.
-fn document() -> OpenApi {
-    complete::complete(super::documented().merge(super::notices::routes()).into_openapi())
+fn document(max_size: i64) -> OpenApi {
+    let mut document = complete::complete(super::documented().merge(super::notices::routes()).into_openapi());
+    limit(&mut document, max_size);
+    document
 }
 
-async fn serve() -> Response {
+/// Says how large a file may be wherever a wish says how large it is.
+fn limit(document: &mut OpenApi, max_size: i64) {
+    let Some(parts) = &mut document.components else { return };
+    for (wish, field) in [("UploadWish", "size"), ("PrefixWish", "maxFileSize")] {
+        if let Some(RefOr::T(Schema::Object(wish))) = parts.schemas.get_mut(wish)
+            && let Some(RefOr::T(Schema::Object(size))) = wish.properties.get_mut(field)
+        {
+            size.maximum = Some(Number::Int(isize::try_from(max_size).unwrap_or(isize::MAX)));
+        }
+    }
+}
+
+async fn serve(State(http): State<Arc<Http>>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
-    (headers, text()).into_response()
+    let text = http.document.get_or_init(|| text(http.ctx.limits.max_size).into());
+    (headers, Bytes::clone(text)).into_response()
 }

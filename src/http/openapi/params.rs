@@ -110,7 +110,7 @@ pub struct Members {
     /// Continues after the entry with this id, in the order of the list; as given by `next`. `page` does not count then.
     after: Option<Uuid>,
     /// The order of the entries: the order of the lines or, with `-`, its reverse. All as lines are always in the order of the lines.
-    #[param(value_type = Option<shapes::Sort>, inline)]
+    #[param(value_type = Option<shapes::RisingSort>, inline)]
     sort: Option<String>,
     /// Only those that stand there.
     #[param(value_type = Option<shapes::Status>, inline)]

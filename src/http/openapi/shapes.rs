@@ -36,12 +36,20 @@ shapes! {
     /// How a batch's files come in.
     Mode = text("How its files come in: each with a policy of its own, or all under one.")
         .enum_values(Some(Way::ALL.iter().map(|word| word.as_str()))),
+    /// The mode of those that say nothing.
+    ModeEach = text("`each` unless it says otherwise.").enum_values(Some([Way::Each.as_str()])),
+    /// The other mode.
+    ModePrefix = text("All under one policy.").enum_values(Some([Way::Prefix.as_str()])),
     /// Order or style.
     TargetKind = text("What the number is of.").enum_values(Some(Kind::ALL.iter().map(|word| word.as_str()))),
     /// The order of a list.
     Sort = text("Oldest first or, with `-`, newest first.")
         .enum_values(Some(["createdAt", "-createdAt"]))
         .default(Some(json!("-createdAt"))),
+    /// The order of a list that begins with the oldest.
+    RisingSort = text("Oldest first or, with `-`, newest first.")
+        .enum_values(Some(["createdAt", "-createdAt"]))
+        .default(Some(json!("createdAt"))),
     /// RFC 3339.
     Timestamp = text("A time in UTC (RFC 3339), with milliseconds.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))

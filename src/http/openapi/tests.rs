@@ -13,7 +13,7 @@ use super::super::Settings;
 use super::super::errors::{ApiError, Slug};
 use super::super::notices::WebhookSecret;
 use super::super::testing::World;
-use super::text;
+use super::super::testing::document::document;
 
 /// Routes for people and their browsers, which no client programs against.
 const NOT_IN_THE_DOCUMENT: [&str; 9] = [
@@ -27,10 +27,6 @@ const NOT_IN_THE_DOCUMENT: [&str; 9] = [
     "/page.css",
     "/page.js",
 ];
-
-fn document() -> Value {
-    serde_json::from_str(text()).unwrap()
-}
 
 /// The service with every route that it can have.
 async fn whole() -> World {
@@ -119,6 +115,18 @@ async fn a_wish_may_have_the_fields_that_the_document_says_and_no_others() {
 }
 
 #[test]
+fn a_batch_is_asked_for_in_one_mode_or_the_other() {
+    let wishes = &document()["components"]["schemas"];
+
+    assert_eq!(wishes["BatchWish"]["oneOf"].as_array().unwrap().len(), 2);
+    assert_eq!(wishes["EachWish"]["required"], json!(["uploads"]));
+    assert_eq!(wishes["PrefixWish"]["required"], json!(["mode", "maxFiles", "maxFileSize"]));
+    for (wish, mode) in [("ModeEach", "each"), ("ModePrefix", "prefix")] {
+        assert_eq!(wishes[wish]["enum"], json!([mode]));
+    }
+}
+
+#[test]
 fn every_answer_has_a_request_id_and_every_operation_a_summary() {
     let document = document();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -144,7 +152,50 @@ fn every_error_is_in_the_document_and_the_reverse() {
     assert_eq!(listed, known);
     for &slug in Slug::ALL {
         assert_eq!(ApiError::example(slug).slug(), slug, "nothing answers with it");
-        let example = format!("\"{}\": {{\n", slug.as_str());
-        assert!(text().contains(&example), "no answer is documented that has {}", slug.as_str());
+        let example = format!("\"{}\":{{", slug.as_str());
+        assert!(document.to_string().contains(&example), "no answer is documented that has {}", slug.as_str());
+    }
+}
+
+#[test]
+fn every_tag_that_is_used_is_declared() {
+    let document = document();
+    let declared: BTreeSet<_> =
+        document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let used: BTreeSet<_> = operations.map(|operation| operation["tags"][0].as_str().unwrap()).collect();
+
+    assert_eq!(used, declared);
+    for tag in ["uploads", "batches", "files"] {
+        assert!(document["info"]["description"].as_str().unwrap().contains(&format!("`{tag}`")), "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_how_large_a_file_may_be_here() {
+    let world = World::with(Limits { max_size: 1_000, ..Limits::default() }, Settings::default()).await;
+
+    let served = world.nobody().get("/openapi.json").await.is(200).body;
+
+    for (document, most) in [(&served, 1_000), (document(), 5_000_000_000_i64)] {
+        let wishes = &document["components"]["schemas"];
+        assert_eq!(wishes["UploadWish"]["properties"]["size"]["maximum"], most);
+        assert_eq!(wishes["PrefixWish"]["properties"]["maxFileSize"]["maximum"], most);
+    }
+    world.client().await.post("/api/uploads", json!({"filename": "a", "size": 1_001})).await.is(422);
+}
+
+#[tokio::test]
+async fn lists_begin_where_the_document_says() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let batch = client.post("/api/batches", json!({"uploads": [{"filename": "a"}]})).await.is(202);
+
+    for path in ["/api/uploads", "/api/files", "/api/batches", "/api/batches/{id}/uploads"] {
+        let parameters = document()["paths"][path]["get"]["parameters"].as_array().unwrap();
+        let sort = parameters.iter().find(|parameter| parameter["name"] == "sort").unwrap();
+        let reply = client.get(&path.replace("{id}", batch.batch()["id"].as_str().unwrap())).await.is(200);
+        assert_eq!(reply.body["sort"], sort["schema"]["default"], "{path}");
     }
 }

@@ -1,11 +1,14 @@
 //! Who may do what: every route without a key, without its scope, and from another org.
 
+use std::collections::BTreeSet;
+
 use longshore_jobs::ledger::api_keys;
 use longshore_jobs::model::org::Scope;
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
+use crate::http::testing::document::operations;
 use crate::http::testing::{Client, Reply, World};
 
 /// Every route of the API: method, path, and the scopes of which one will do. `{u}`, `{f}` and `{b}` stand for ids.
@@ -21,12 +24,16 @@ const ROUTES: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/batches", &[Scope::Upload, Scope::Read]),
     ("GET", "/api/batches/{b}", &[Scope::Upload, Scope::Read]),
     ("GET", "/api/batches/{b}/uploads", &[Scope::Upload, Scope::Read]),
+    ("POST", "/api/batches/{b}/policy", &[Scope::Upload]),
+    ("POST", "/api/batches/{b}/callback", &[Scope::Upload]),
+    ("PUT", "/api/batches/{b}/manifest", &[Scope::Upload]),
     ("DELETE", "/api/batches/{b}", &[Scope::Upload]),
     ("POST", "/api/files", &[Scope::Upload]),
     ("GET", "/api/files", &[Scope::Read]),
     ("GET", "/api/files/report", &[Scope::Read, Scope::Report]),
     ("GET", "/api/files/{f}", &[Scope::Read]),
     ("GET", "/api/files/{f}/content", &[Scope::Read]),
+    ("DELETE", "/api/files/{f}", &[Scope::Upload]),
 ];
 
 /// The ids of an upload that waits for its bytes, a file and a batch, all of this client.
@@ -47,6 +54,16 @@ async fn own_things(client: &Client<'_>) -> Things {
 async fn try_route(client: &Client<'_>, route: (&str, &str), things: &Things) -> Reply {
     let path = route.1.replace("{u}", &things.upload).replace("{f}", &things.file).replace("{b}", &things.batch);
     client.call(route.0, &path).await
+}
+
+#[test]
+fn every_route_of_the_document_is_tried_here() {
+    let one_id = |path: &str| ["{u}", "{f}", "{b}"].iter().fold(path.to_owned(), |path, id| path.replace(id, "{id}"));
+    let tried: BTreeSet<_> = ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), one_id(path))).collect();
+    // Notices come from a bucket, with a secret of its own.
+    let asks_for_a_key = |path: &str| path.starts_with("/api/") && path != "/api/notices";
+
+    assert_eq!(tried, operations().into_iter().filter(|(_, path)| asks_for_a_key(path)).collect());
 }
 
 #[tokio::test]

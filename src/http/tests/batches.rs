@@ -1,7 +1,7 @@
 //! `/api/batches`: many uploads in, and how they get on.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use longshore_jobs::issue_batch::{CHUNK, IssueBatch};
@@ -11,6 +11,7 @@ use longshore_jobs::ledger::{batches, lines};
 use longshore_jobs::model::Digest;
 use longshore_jobs::sql;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::http::testing::{Client, Reply, World};
@@ -96,9 +97,16 @@ async fn lines_of_json_are_a_batch_too() {
     assert_eq!(names(&uploads), ["a", "b"]);
     assert_eq!(uploads.body["uploads"][0]["target"], json!({"kind": "order", "number": "A-100"}));
     assert_eq!(uploads.body["uploads"][1]["target"], json!({"kind": "style", "number": "S-1"}));
-    let half = client.post_lines("/api/batches?target=order", lines).await;
-    assert_eq!((half.status.as_u16(), half.slug()), (422, "unprocessable_error"));
-    assert!(half.error().3.contains("`number`"), "{}", half.text);
+    for (query, said) in [
+        ("target=order", "`number` must be"),
+        ("target=bogus&number=1", "`target` will"),
+        ("number=%07", "`number` must"),
+    ] {
+        let half = client.post_lines(&format!("/api/batches?{query}"), lines).await;
+        let (status, slug, outer, inner) = half.error();
+        assert_eq!((status, slug, outer), (422, "unprocessable_error", "Post request was poorly formed"));
+        assert!(inner.contains(said), "{inner}");
+    }
 }
 
 #[tokio::test]
@@ -171,6 +179,34 @@ async fn a_body_that_is_no_batch_is_refused() {
     assert!(empty.error().3.contains("1 to 10000 lines"), "{}", empty.text);
     let text = client.request("POST", "/api/batches").header("content-type", "text/csv").body("a".into()).unwrap();
     assert_eq!(world.send(text).await.slug(), "unsupported_media_type_error");
+    assert_eq!(rows(&world).await, 0);
+}
+
+#[tokio::test]
+async fn json_that_is_whole_but_cannot_be_read_is_refused() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let deep = "[".repeat(200) + &"]".repeat(200);
+
+    for value in ["1e999", &deep, r#""\ud800""#] {
+        for field in ["target", "mode", "colour"] {
+            let body = format!(r#"{{"{field}": {value}, "uploads": [{{"filename": "a"}}]}}"#);
+            let request = client.request("POST", "/api/batches").header("content-type", "application/json");
+            let reply = world.send(request.body(body.into()).unwrap()).await;
+            let (status, slug, _, inner) = reply.error();
+            assert_eq!((status, slug), (400, "bad_request_error"), "{field}: {value}");
+            assert!(inner.starts_with("The body is not valid JSON: "), "{inner}");
+        }
+        let line = format!(r#"{{"filename": {value}}}"#);
+        let reply = client.post_lines("/api/batches", &line).await.is(422);
+        assert!(reply.error().3.starts_with("Line 1: it is not valid JSON: "), "{}", reply.text);
+        let request = client.request("POST", "/api/batches").header("content-type", "application/json");
+        let reply = world.send(request.body(format!(r#"{{"uploads": [{line}]}}"#).into()).unwrap()).await.is(422);
+        assert!(reply.error().3.starts_with("Line 1: it is not valid JSON: "), "{}", reply.text);
+    }
+    let long = json!({"x".repeat(1 << 20): "y".repeat(2 << 20)});
+    let reply = client.post("/api/batches", long).await.is(422);
+    assert!(reply.text.len() < 300 && reply.error().3.ends_with("` is too long"), "{}", reply.text.len());
     assert_eq!(rows(&world).await, 0);
 }
 
@@ -320,6 +356,28 @@ async fn a_cancelled_batch_drops_its_lines_and_cancels_what_is_open() {
     assert_eq!(cancelled.batch()["updatedAt"], again.batch()["updatedAt"]);
     assert!(world.shelf.keys().is_empty());
     assert_eq!(lines::first(&world.ctx.db, id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_batch_is_cancelled_to_its_end_although_the_client_goes_away() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let lines: Vec<Value> = (0..2_000).map(|number| json!({"filename": number.to_string()})).collect();
+    let reply = client.post("/api/batches", json!({"uploads": lines})).await.is(202);
+    world.line.drain().await;
+    let path = path_of(&reply);
+
+    let request = client.request("DELETE", &path).body(axum::body::Body::empty()).unwrap();
+    let deleting = tokio::spawn(world.app.clone().oneshot(request));
+    let cancelled = async || client.get(&path).await.is(200).batch()["counts"]["cancelled"].as_i64().unwrap();
+    while cancelled().await == 0 {}
+    deleting.abort();
+
+    assert!(deleting.await.is_err_and(|error| error.is_cancelled()), "it was over too early to be broken off");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cancelled().await < 2_000 {
+        assert!(Instant::now() < deadline, "it was left at {}", cancelled().await);
+    }
 }
 
 #[tokio::test]

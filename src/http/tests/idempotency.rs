@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: the same request makes one upload, however often and however many at once.
+//! `Idempotency-Key`: the same request makes one upload or one batch, however often and however many at once.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,11 @@ use crate::http::testing::{Client, Reply, World};
 
 /// Posts the body as it stands, with these headers.
 async fn post(client: &Client<'_>, keys: &[&str], body: &str) -> Reply {
-    let request = client.request("POST", "/api/uploads").header("content-type", "application/json");
+    post_to(client, ("/api/uploads", "application/json"), keys, body).await
+}
+
+async fn post_to(client: &Client<'_>, (path, kind): (&str, &str), keys: &[&str], body: &str) -> Reply {
+    let request = client.request("POST", path).header("content-type", kind);
     let request = keys.iter().fold(request, |request, key| request.header("idempotency-key", *key));
     client.world.send(request.body(Body::from(body.to_owned())).unwrap()).await
 }
@@ -149,4 +153,90 @@ async fn after_a_day_a_key_is_new() {
 
     let again = post(&client, &["k-1"], BODY).await.is(201);
     assert_ne!(again.upload()["id"], first.upload()["id"]);
+}
+
+const BATCHES: (&str, &str) = ("/api/batches", "application/json");
+const EACH: &str = r#"{"uploads": [{"filename": "a.txt"}, {"filename": "b.txt"}]}"#;
+const PREFIX: &str = r#"{"mode": "prefix", "maxFiles": 3, "maxFileSize": 10}"#;
+
+async fn count_batches(client: &Client<'_>) -> Value {
+    client.get("/api/batches").await.is(200).body["count"].clone()
+}
+
+#[tokio::test]
+async fn the_same_batch_again_is_shown_as_it_is_now() {
+    let world = World::new().await;
+    let client = world.client().await;
+
+    for (key, body, status) in [("k-1", EACH, 202), ("k-2", PREFIX, 201)] {
+        let first = post_to(&client, BATCHES, &[key], body).await.is(status);
+        let again = post_to(&client, BATCHES, &[key], body).await.is(200);
+        assert_eq!(again.batch()["id"], first.batch()["id"], "{body}");
+
+        let path = format!("/api/batches/{}", first.batch()["id"].as_str().unwrap());
+        client.call("DELETE", &path).await.is(200);
+        let later = post_to(&client, BATCHES, &[key], body).await.is(200);
+        assert_eq!(later.batch()["id"], first.batch()["id"], "{body}");
+        assert!(later.batch()["closedAt"].is_string(), "{}", later.text);
+    }
+    assert_eq!(count_batches(&client).await, 2);
+}
+
+#[tokio::test]
+async fn twins_of_a_batch_at_once_make_one() {
+    let world = World::new().await;
+    let client = world.client().await;
+
+    for (number, (body, status)) in [(EACH, 202), (PREFIX, 201)].into_iter().enumerate() {
+        let key = format!("k-{number}");
+        let keys = [key.as_str()];
+        let answers = join_all((0..12).map(|_| post_to(&client, BATCHES, &keys, body))).await;
+
+        let made = answers.iter().filter(|answer| answer.status.as_u16() == status).count();
+        assert!(answers.iter().all(|answer| [200, status].contains(&answer.status.as_u16())), "{answers:?}");
+        let ids: HashSet<String> = answers.iter().map(|answer| answer.batch()["id"].to_string()).collect();
+        assert_eq!((made, ids.len()), (1, 1), "{body}");
+        assert_eq!(count_batches(&client).await, number + 1);
+    }
+    world.line.drain().await;
+    assert_eq!(count(&client).await, 2);
+}
+
+#[tokio::test]
+async fn another_batch_with_the_key_is_refused_whatever_makes_it_another() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let lines = |query: &'static str| (query, "application/x-ndjson");
+    let (line, a) = (r#"{"filename": "a.txt"}"#, lines("/api/batches?target=order&number=A"));
+    post_to(&client, a, &["k-1"], line).await.is(202);
+    post_to(&client, BATCHES, &["k-2"], PREFIX).await.is(201);
+
+    for (key, place, body) in [
+        ("k-1", lines("/api/batches?target=order&number=B"), line),
+        ("k-1", lines("/api/batches?target=style&number=A"), line),
+        ("k-1", lines("/api/batches"), line),
+        ("k-1", a, r#"{"filename": "b.txt"}"#),
+        ("k-2", BATCHES, EACH),
+        ("k-2", BATCHES, &PREFIX.replace('3', "4")),
+    ] {
+        let refused = post_to(&client, place, &[key], body).await.is(422);
+        assert!(refused.error().3.contains("`Idempotency-Key`"), "{}", refused.text);
+    }
+    post_to(&client, a, &["k-1"], line).await.is(200);
+    assert_eq!(count_batches(&client).await, 2);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_an_upload_and_for_a_batch_apart() {
+    let world = World::new().await;
+    let (client, other) = (world.client().await, world.client().await);
+
+    post(&client, &["k-1"], BODY).await.is(201);
+    let mine = post_to(&client, BATCHES, &["k-1"], EACH).await.is(202);
+    let theirs = post_to(&other, BATCHES, &["k-1"], EACH).await.is(202);
+
+    assert_ne!(mine.batch()["id"], theirs.batch()["id"]);
+    let fault = r#"{"uploads": []}"#;
+    post_to(&client, BATCHES, &["k-2"], fault).await.is(422);
+    post_to(&client, BATCHES, &["k-2"], EACH).await.is(202);
 }

@@ -32,7 +32,7 @@ pub struct UploadWish {
     )]
     filename: String,
     /// Bytes. The policy then takes exactly so many.
-    #[schema(minimum = 0, maximum = 5_000_000_000_i64, example = 3_574_392)]
+    #[schema(minimum = 0, example = 3_574_392)]
     size: Option<i64>,
     /// The media type; what the name suggests if it is not given.
     #[schema(

@@ -19,7 +19,7 @@ const count = { running: 0, done: 0, failed: 0, all: 0 };
 async function send({ file, kind, number, show }) {
   show("Asking for a place");
   const { name: filename, size, type } = file;
-  let upload = await ask("ask", { kind, number, filename, size, type });
+  let upload = await ask("ask", { kind, number, filename, size, type, once: random() });
   const { id } = upload;
   let sent = false; // a busy server may take a while to notice
   for (;;) {
@@ -57,6 +57,11 @@ async function ask(what, body) {
     }
     await sleep(1000 * 2 ** attempt * (0.75 + Math.random() / 2));
   }
+}
+
+/** By which the server knows a question again whose answer got lost. */
+function random() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Posts the file to the bucket. False if the form's time had run out. */

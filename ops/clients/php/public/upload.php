@@ -3,7 +3,7 @@
 // The page on which a visitor sends files for an order or a style, and the four questions it asks while doing so:
 //
 //     GET  upload.php              the page
-//     POST upload.php?do=ask       {kind, number, filename, size, type}  a signed form for one file
+//     POST upload.php?do=ask       {kind, number, filename, size, type, once}  a signed form for one file
 //     POST upload.php?do=confirm   {id}                                  "the file is in the bucket"
 //     POST upload.php?do=status    {id}                                  what came of it; waits some seconds
 //     POST upload.php?do=renew     {id}                                  a fresh form, when the former's time ran out
@@ -58,7 +58,7 @@ function page(Longshore $longshore): void
 function act(Longshore $longshore, string $do, array $asked): array
 {
     if ($do === 'ask') {
-        $upload = $longshore->create(wish($asked));
+        $upload = $longshore->create(wish($asked), once($asked['once'] ?? null));
         remember($upload['id']);
         return shown($upload);
     }
@@ -100,6 +100,18 @@ function wish(array $asked): array
     return is_string($type) && $type !== '' ? $wish + ['type' => $type] : $wish;
 }
 
+/** By which a question is known again that is asked twice, since its answer got lost. Each visitor has their own. */
+function once(mixed $once): string
+{
+    if (!is_string($once) || !preg_match('~^[0-9a-f]{32}$~D', $once)) {
+        throw new Problem('The request cannot be read. Load the page again.', 422);
+    }
+    session();
+    $visitor = session_id();
+    session_write_close();
+    return hash('sha256', "$visitor $once");
+}
+
 /** The part of an upload that the page needs. */
 function shown(array $upload): array
 {
@@ -128,7 +140,7 @@ function session(): void
 function remember(string ...$ids): void
 {
     session();
-    $uploads = [...($_SESSION['uploads'] ?? []), ...$ids];
+    $uploads = array_unique([...($_SESSION['uploads'] ?? []), ...$ids]);
     $_SESSION['uploads'] = array_slice($uploads, -REMEMBERED);
     session_write_close();
 }
