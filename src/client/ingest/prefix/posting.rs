@@ -143,10 +143,9 @@ impl Shared {
         match self.run.api.renew_batch_policy(self.batch).await {
             Err(ApiError::Refused { status: 409, .. }) => Ok(Held::Closed),
             Err(error) => Err(error),
-            Ok(batch) => {
-                let policy = batch.upload.ok_or_else(|| self.run.api.strange("the fresh policy is none"))?;
-                Ok(Held::Policy(policy))
-            }
+            Ok(Batch { upload: Some(policy), .. }) => Ok(Held::Policy(policy)),
+            Ok(Batch { closed_at: Some(_), .. }) => Ok(Held::Closed),
+            Ok(_) => Err(self.run.api.strange("the fresh policy is none")),
         }
     }
 }
