@@ -59,9 +59,12 @@ pub(crate) struct Upload {
     /// Why it was rejected.
     #[serde(default)]
     pub(crate) reason: Option<String>,
-    /// The id that its file has or will have.
+    /// The file that it became; `None` before that, and again when that file was deleted.
     #[serde(default)]
     pub(crate) file_id: Option<Uuid>,
+    /// Of its bytes, as far as the server knows.
+    #[serde(default)]
+    pub(crate) hash: Option<Digest>,
     /// Whether the org already had the bytes; `None` until that is known.
     #[serde(default)]
     pub(crate) deduplicated: Option<bool>,

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::api::Api;
-use super::transport::{ApiError, backoff};
+use super::transport::{ApiError, backoff, travelling};
 
-/// How long an answer may take, beyond what the client asked the server to wait.
+/// How long an answer may take, beyond what the client asked the server to wait and what the body needs to get there.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often an answer may break off in its middle before that stands.
 const CUTS: u32 = 5;
@@ -103,7 +103,8 @@ impl<'a> Call<'a> {
 
     fn request(&self, client: &Client, url: &Url) -> RequestBuilder {
         let mut request = client.request(self.method.clone(), url.clone());
-        request = request.timeout(PATIENCE + self.wait.unwrap_or_default());
+        let sent = self.body.as_ref().map_or(0, |(_, body)| body.len() as u64);
+        request = request.timeout(PATIENCE + self.wait.unwrap_or_default() + travelling(sent));
         if let Some(wait) = self.wait {
             request = request.header("prefer", format!("wait={}", wait.as_secs()));
         }
@@ -128,4 +129,21 @@ fn refusal(status: StatusCode, body: &[u8]) -> ApiError {
         (false, false) => format!("{outer}: {inner}"),
     };
     ApiError::Refused { status: status.as_u16(), slug: told.error.slug, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_body_is_given_the_time_that_it_needs() {
+        crate::client::choose_cryptography();
+        let (client, url) =
+            (Client::builder().tls_certs_only([]).build().unwrap(), "http://127.0.0.1/".parse().unwrap());
+        let limit = |bytes| {
+            let call = Call::of(Method::PUT, "x").body("text/plain", vec![b'x'; bytes].into());
+            *call.request(&client, &url).build().unwrap().timeout().unwrap()
+        };
+        assert_eq!((limit(0), limit(50_000_000)), (PATIENCE, PATIENCE + Duration::from_secs(1_000)));
+    }
 }

@@ -15,13 +15,11 @@ use reqwest::{Body, Client, RequestBuilder, Response, Url};
 use tokio::io::AsyncReadExt as _;
 
 use super::api::PolicyForm;
-use super::transport::{ATTEMPTS, ApiError, LocalFault, Transport, backoff};
+use super::transport::{ATTEMPTS, ApiError, LocalFault, Transport, backoff, travelling};
 
 const CHUNK: usize = 512 * 1024;
 /// Time for an answer even when no bytes have to travel.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The slowest line that is waited for, in bytes per second.
-const SLOWEST: u64 = 50_000;
 
 /// The bytes to post.
 #[derive(Clone, Debug)]
@@ -68,7 +66,7 @@ pub(crate) async fn post(
         .parse()
         .map_err(|_| ApiError::Strange { url: form.url.clone(), what: "the policy's URL is none".to_owned() })?;
     let envelope = Envelope::around(form);
-    let limit = PATIENCE + Duration::from_secs(content.size() / SLOWEST);
+    let limit = PATIENCE + travelling(content.size());
     let mut attempt = 1;
     loop {
         let answer = transport.send(&url, |client| {

@@ -22,15 +22,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longshore_jobs::job::with_causes;
-use longshore_jobs::model::{Digest, Target};
+use longshore_jobs::model::{Digest, Status, Target};
 use longshore_jobs::outside::BoxError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::api::{Api, Report};
-use outcome::Outcome;
+use super::api::{Api, Report, Upload};
+use outcome::{Landed, Outcome};
 
 pub(crate) use longshore_jobs::model::batch::Mode;
 pub(crate) use pins::Pins;
@@ -133,6 +133,18 @@ impl Run {
         self.pins.is_some()
     }
 
+    /// Tells of a file whose upload moves no more. Where the manifest alone has vouched for bytes that the org has already, the file is
+    /// read: it may be another.
+    async fn tell_end(&self, landed: Landed, upload: Upload) {
+        let vouched_for = self.is_pinned() && !landed.sent && upload.status == Status::Done;
+        let fault = if vouched_for { landed.ready.fault().await } else { None };
+        self.tell(match fault {
+            Some(reason) => Outcome::short(landed, Some(upload.id), reason),
+            None => Outcome::of(landed, upload, self.is_pinned()),
+        })
+        .await;
+    }
+
     async fn tell(&self, outcome: Outcome) {
         // Nobody listens any more when the run was stopped.
         self.outcomes.send(outcome).await.ok();
@@ -173,10 +185,12 @@ async fn upload_all(
         newest = newest.max(outcome.moved_at.clone());
         summary.add(outcome);
     }
-    summary.broken_off = work.join_next().await.and_then(|ended| match ended {
+    let broken_off = work.join_next().await.and_then(|ended| match ended {
         Ok(ended) => ended.err().map(|error| with_causes(&*error)),
         Err(error) => Some(error.to_string()),
     });
+    // What went wrong before any file moved has the first word.
+    summary.broken_off = summary.broken_off.take().or(broken_off);
     newest
 }
 

@@ -23,6 +23,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The most that a server's `Retry-After` is obeyed for.
 const LONGEST_WISH: Duration = Duration::from_secs(30);
 
+/// The slowest line that is waited for, in bytes per second.
+const SLOWEST: u64 = 50_000;
+
+/// How long so many bytes may be under way.
+pub(super) fn travelling(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST)
+}
+
 /// Connections that are kept and used again. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transport(Arc<Clients>);

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,7 @@ on_each_engine! {
     a_folder_goes_in_under_one_policy,
     a_manifest_says_which_files_go_in_and_what_they_hash_to,
     a_server_that_is_killed_and_started_again_ends_no_run,
+    an_ingest_under_one_policy_that_is_killed_goes_on_when_it_is_run_again,
 }
 
 fn ingest(server: &Server, folder: &Path, more: &[&str]) -> Output {
@@ -106,4 +108,60 @@ async fn a_server_that_is_killed_and_started_again_ends_no_run(engines: Engines)
     let report = server.report_of(files).await;
     assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(files - files / 10)));
     assert_eq!(server.files().await.len(), usize::try_from(files).unwrap());
+}
+
+/// The one batch of the org, once it is as wanted.
+async fn batch_once(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (_, answer) = server.get("/api/batches").await;
+        let batch = &answer["batches"][0];
+        if batch.is_object() && wanted(batch) {
+            return batch.clone();
+        }
+        assert!(Instant::now() < deadline, "it never came to that: {answer}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn an_ingest_under_one_policy_that_is_killed_goes_on_when_it_is_run_again(engines: Engines) {
+    let files: i64 = if engines.are_remote() { 150 } else { 600 };
+    // While the policy lasts, when it has ended, and when the batch is closed.
+    for (life, grace, batches) in [("1h", "1h", 1), ("2s", "1h", 1), ("2s", "0s", 2)] {
+        let server = engines
+            .with(&[
+                ("LONGSHORE_LIMITS__POLICY_LIFE", life),
+                ("LONGSHORE_LIMITS__EXPIRY_GRACE", grace),
+                ("LONGSHORE_SCHEDULE__CLOSE_BATCHES", "* * * * * *"),
+                ("LONGSHORE_SCHEDULE__SWEEP_BUCKET", "* * * * * *"),
+                ("LONGSHORE_LIMITS__SWEEP_MIN_AGE", "0s"),
+            ])
+            .await;
+        let (folder, bytes) = folder_of(server.place(), usize::try_from(files).unwrap());
+        let arguments = ["ingest", folder.to_str().unwrap(), "--json", "--server", &server.url, "--token", TOKEN];
+        let mut command = server.place().command(&[&arguments[..], &["--batch-mode", "prefix"]].concat());
+        let mut run = command.args(["--concurrency", "1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        batch_once(&server, |batch| batch["counts"]["done"].as_i64().unwrap() > 10).await;
+        run.kill().unwrap();
+        run.wait().unwrap();
+        batch_once(&server, |batch| match (life, grace) {
+            ("1h", _) => true,
+            (_, "1h") => batch["upload"].is_null(),
+            _ => batch["closedAt"].is_string(),
+        })
+        .await;
+
+        let output = ingest(&server, &folder, &["--batch-mode", "prefix"]);
+
+        let summary = summary(&output);
+        assert!(output.status.success(), "{life} {grace}: {summary}");
+        assert_eq!((&summary["files"], &summary["failures"]), (&json!(files), &json!([])), "{summary}");
+        let (there, moved) = (summary["alreadyThere"].as_i64().unwrap(), summary["uploaded"].as_i64().unwrap());
+        assert!(there > 10 && moved > 0, "{life} {grace}: {summary}");
+        let report = server.report_of(files).await;
+        assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(files - files / 10)));
+        assert_eq!(server.files().await.len(), usize::try_from(files).unwrap());
+        assert_eq!(server.get("/api/batches").await.1["batches"].as_array().unwrap().len(), batches, "{life} {grace}");
+        server.place().staging_is_empty().await;
+    }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
+use longshore_jobs::job::with_causes;
 use longshore_jobs::model::{Digest, Target};
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +19,9 @@ use crate::client::form::Content;
 
 /// Up to here a file is read whole and hashed where we are: 0.2 ms at most, less than a hand-over to another thread is worth.
 const SMALL: u64 = 128 * 1024;
+
+/// What to say of a file that was not sent, since the org has the bytes that the manifest tells of, and is another.
+const OTHER_BYTES: &str = "digest_mismatch (its bytes are not those of the manifest; nothing was sent)";
 
 /// A file that an upload can be asked for.
 #[derive(Clone, Debug)]
@@ -44,6 +48,14 @@ impl Ready {
                 let path = found.path.clone();
                 Err((found, ApiError::Unreadable { path, source }))
             }
+        }
+    }
+
+    /// What is wrong with the file under this digest, if anything: reads it.
+    pub(super) async fn fault(&self) -> Option<String> {
+        match digest(&self.found).await {
+            Ok((_, sha256)) => (sha256 != self.sha256).then(|| OTHER_BYTES.to_owned()),
+            Err(source) => Some(with_causes(&ApiError::Unreadable { path: self.found.path.clone(), source })),
         }
     }
 

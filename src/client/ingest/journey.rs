@@ -175,13 +175,12 @@ impl Journey {
             self.give_up().await;
         }
         let Self { run, ready, upload_id, created, sent, travelled, .. } = self;
-        let landed = Landed { ready, moved: created || sent, travelled: travelled.load(Ordering::Relaxed) };
-        let outcome = match ended {
-            Ok(upload) => Outcome::of(landed, upload, run.is_pinned()),
-            Err(Stop::File(reason)) => Outcome::short(landed, upload_id, reason),
+        let landed = Landed { ready, moved: created || sent, sent, travelled: travelled.load(Ordering::Relaxed) };
+        match ended {
+            Ok(upload) => run.tell_end(landed, upload).await,
+            Err(Stop::File(reason)) => run.tell(Outcome::short(landed, upload_id, reason)).await,
             Err(Stop::Run(error)) => return Err(error),
-        };
-        run.tell(outcome).await;
+        }
         Ok(())
     }
 

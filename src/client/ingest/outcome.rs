@@ -59,13 +59,22 @@ pub(super) struct Landed {
     pub(super) ready: Ready,
     /// Whether this run has made its upload or sent its bytes.
     pub(super) moved: bool,
+    /// Whether this run has sent its bytes.
+    pub(super) sent: bool,
     /// Bytes that progress was told of.
     pub(super) travelled: u64,
 }
 
+impl Landed {
+    /// One that was brought in by an earlier run.
+    pub(super) fn before(ready: Ready) -> Self {
+        Self { ready, moved: false, sent: false, travelled: 0 }
+    }
+}
+
 impl Outcome {
     /// Of a file whose upload moves no more.
-    pub(super) fn of(Landed { ready, moved, travelled }: Landed, upload: Upload, pinned: bool) -> Self {
+    pub(super) fn of(Landed { ready, moved, travelled, .. }: Landed, upload: Upload, pinned: bool) -> Self {
         let moved_at = if moved && upload.status == Status::Done { upload.updated_at.clone() } else { String::new() };
         Self {
             end: End::of(&upload, moved, pinned),

@@ -126,3 +126,15 @@ async fn a_run_that_is_stopped_says_so_and_is_not_complete() {
     assert!(!summary.is_complete());
     assert_eq!(summary.broken_off.as_deref(), Some("interrupted"));
 }
+
+#[tokio::test]
+async fn a_walk_that_broke_down_is_not_forgotten_over_what_follows() {
+    let (_fake, api) = serve().await;
+    let options = IngestOptions::of(Vec::new(), 4);
+    let mut summary = Summary { broken_off: Some("the walk broke down".to_owned()), ..Summary::default() };
+    let progress = Arc::new(Progress::silent());
+
+    upload_all((api, options), Vec::new(), (&progress, &CancellationToken::new()), &mut summary).await;
+
+    assert_eq!(summary.broken_off.as_deref(), Some("the walk broke down"));
+}

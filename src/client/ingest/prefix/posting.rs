@@ -1,5 +1,6 @@
-//! Many files posted under one policy, which is renewed before it ends.
+//! Many files posted under one policy, which is renewed before it ends, for as long as the batch is open.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,27 +25,57 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// How often one file meets a policy that ran out before it is given up.
 const RENEWALS: u32 = 3;
 
-/// Posts the files under the batch's policy. Returns those that the bucket has; the others are told of.
-pub(super) async fn post_all(run: &Arc<Run>, batch: Batch, wanted: Vec<Ready>) -> Result<Posted, BoxError> {
-    let shared = Arc::new(Shared::new(run, batch)?);
-    let (mut flights, mut posted) = (Flights::of(run), Posted::new());
-    for ready in wanted {
-        posted.extend(flights.launch(fly(Arc::clone(&shared), ready)).await?.into_iter().flatten());
-    }
-    posted.extend(flights.land().await?.into_iter().flatten());
-    Ok(posted)
+/// What came of the files.
+#[derive(Default)]
+pub(super) struct Landing {
+    /// The bucket has them.
+    pub(super) posted: Posted,
+    /// They have failed and are told of.
+    pub(super) failed: HashSet<String>,
+    /// The batch was closed to them.
+    pub(super) elsewhere: Vec<Ready>,
 }
 
-/// Posts one file; `None` when it has failed.
-async fn fly(shared: Arc<Shared>, ready: Ready) -> Result<Option<(String, Landed)>, ApiError> {
+/// What came of one file.
+enum Flown {
+    Posted(Landed),
+    Failed(String),
+    Elsewhere(Ready),
+}
+
+impl Extend<Flown> for Landing {
+    fn extend<T: IntoIterator<Item = Flown>>(&mut self, flown: T) {
+        for one in flown {
+            match one {
+                Flown::Posted(landed) => drop(self.posted.insert(landed.ready.found.name.clone(), landed)),
+                Flown::Failed(name) => drop(self.failed.insert(name)),
+                Flown::Elsewhere(ready) => self.elsewhere.push(ready),
+            }
+        }
+    }
+}
+
+/// Posts the files under the batch's policy.
+pub(super) async fn post_all(run: &Arc<Run>, batch: Batch, wanted: Vec<Ready>) -> Result<Landing, BoxError> {
+    let shared = Arc::new(Shared::new(run, batch));
+    let (mut flights, mut landing) = (Flights::of(run), Landing::default());
+    for ready in wanted {
+        landing.extend(flights.launch(fly(Arc::clone(&shared), ready)).await?);
+    }
+    landing.extend(flights.land().await?);
+    Ok(landing)
+}
+
+/// Posts one file.
+async fn fly(shared: Arc<Shared>, ready: Ready) -> Result<Flown, ApiError> {
     let (travelled, mut ran_out) = (Arc::<AtomicU64>::default(), None);
     let mut reason = "the policy ran out again and again before the bytes were there".to_owned();
     for _ in 0..=RENEWALS {
-        let policy = shared.policy(ran_out).await?;
+        let Some(policy) = shared.policy(ran_out).await? else { return Ok(Flown::Elsewhere(ready)) };
         match post(&shared.run, &below(&policy, &ready.found.name), &ready, &travelled).await {
             Ok(true) => {
                 let travelled = travelled.load(Ordering::Relaxed);
-                return Ok(Some((ready.found.name.clone(), Landed { ready, moved: true, travelled })));
+                return Ok(Flown::Posted(Landed { ready, moved: true, sent: true, travelled }));
             }
             Ok(false) => ran_out = Some(policy.came),
             Err(Stop::File(why)) => {
@@ -54,9 +85,10 @@ async fn fly(shared: Arc<Shared>, ready: Ready) -> Result<Option<(String, Landed
             Err(Stop::Run(error)) => return Err(error),
         }
     }
-    let landed = Landed { ready, moved: false, travelled: travelled.load(Ordering::Relaxed) };
+    let name = ready.found.name.clone();
+    let landed = Landed { travelled: travelled.load(Ordering::Relaxed), ..Landed::before(ready) };
     shared.run.tell(Outcome::short(landed, None, reason)).await;
-    Ok(None)
+    Ok(Flown::Failed(name))
 }
 
 /// The policy for one file below the prefix.
@@ -72,23 +104,49 @@ fn below(policy: &PolicyForm, name: &str) -> PolicyForm {
 struct Shared {
     run: Arc<Run>,
     batch: Uuid,
-    policy: Mutex<PolicyForm>,
+    held: Mutex<Held>,
+}
+
+/// The way into the batch.
+enum Held {
+    /// Nothing that lets a file in: the batch is found again, and its policy has ended.
+    Nothing,
+    Policy(PolicyForm),
+    Closed,
 }
 
 impl Shared {
-    fn new(run: &Arc<Run>, batch: Batch) -> Result<Self, ApiError> {
-        let policy = batch.upload.ok_or_else(|| run.api.strange("the batch has no policy"))?;
-        Ok(Self { run: Arc::clone(run), batch: batch.id, policy: Mutex::new(policy) })
+    fn new(run: &Arc<Run>, batch: Batch) -> Self {
+        let held = batch.upload.map_or(Held::Nothing, Held::Policy);
+        Self { run: Arc::clone(run), batch: batch.id, held: Mutex::new(held) }
     }
 
-    /// A policy that lasts a while, and another than the one that came at `ran_out`. Whoever comes first renews it for all.
-    async fn policy(&self, ran_out: Option<Instant>) -> Result<PolicyForm, ApiError> {
-        let mut policy = self.policy.lock().await;
-        if ran_out == Some(policy.came) || is_ending(&policy) {
-            let batch = self.run.api.renew_batch_policy(self.batch).await?;
-            *policy = batch.upload.ok_or_else(|| self.run.api.strange("the batch has no policy"))?;
+    /// A policy that lasts a while, and another than the one that came at `ran_out`; `None` once the batch is closed. Whoever comes first
+    /// renews it for all.
+    async fn policy(&self, ran_out: Option<Instant>) -> Result<Option<PolicyForm>, ApiError> {
+        let mut held = self.held.lock().await;
+        let is_wanting = match &*held {
+            Held::Nothing => true,
+            Held::Policy(policy) => ran_out == Some(policy.came) || is_ending(policy),
+            Held::Closed => false,
+        };
+        if is_wanting {
+            *held = self.renewed().await?;
         }
-        Ok(policy.clone())
+        match &*held {
+            Held::Policy(policy) => Ok(Some(policy.clone())),
+            Held::Closed | Held::Nothing => Ok(None),
+        }
+    }
+
+    async fn renewed(&self) -> Result<Held, ApiError> {
+        match self.run.api.renew_batch_policy(self.batch).await {
+            Err(ApiError::Refused { status: 409, .. }) => Ok(Held::Closed),
+            Err(error) => Err(error),
+            Ok(Batch { upload: Some(policy), .. }) => Ok(Held::Policy(policy)),
+            Ok(Batch { closed_at: Some(_), .. }) => Ok(Held::Closed),
+            Ok(_) => Err(self.run.api.strange("the fresh policy is none")),
+        }
     }
 }
 

@@ -13,13 +13,19 @@ use longshore_jobs::model::Status;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::fake::{Fake, Row, read_parts};
+use super::fake::{Fake, Row, read_parts, take};
 
 /// A batch of the fake.
 #[derive(Default)]
 pub(super) struct Batched {
     pub(super) is_prefix: bool,
     pub(super) is_closed: bool,
+    /// What closes it: `manifest`, `policy` or `callback`.
+    pub(super) closed_by: &'static str,
+    /// Whether its policy has ended.
+    pub(super) is_lapsed: bool,
+    /// Uploads in the bucket that it does not know of yet.
+    late: Vec<Uuid>,
     /// So many answers say that it is not ready yet.
     unready: u64,
     /// Its uploads, those of earlier calls among them, in their order.
@@ -45,6 +51,24 @@ impl Fake {
         batches.values_mut().for_each(|batch| batch.members.retain(|id| !gone.contains(id)));
     }
 
+    /// Files of the batch that nobody here has promised.
+    pub(super) fn add_strangers(&self, batch: Uuid, count: usize) {
+        for _ in 0..count {
+            let (id, mut row) = (Uuid::now_v7(), self.rows.lock().unwrap().values().next().unwrap().clone());
+            row.filename = format!("stranger/{id}");
+            self.rows.lock().unwrap().insert(id, row);
+            self.batches.lock().unwrap().get_mut(&batch).unwrap().members.push(id);
+        }
+    }
+
+    /// Whether the batch is closed, or is by this.
+    fn is_closed_by(&self, id: Uuid, what: &str) -> bool {
+        let mut batches = self.batches.lock().unwrap();
+        let batch = batches.get_mut(&id).unwrap();
+        batch.is_closed |= batch.closed_by == what;
+        batch.is_closed
+    }
+
     fn batch(&self, id: Uuid) -> Value {
         let mut batches = self.batches.lock().unwrap();
         let batch = batches.get_mut(&id).unwrap();
@@ -53,11 +77,13 @@ impl Fake {
         let rows = self.rows.lock().unwrap();
         let own: Vec<_> = batch.members.iter().map(|id| &rows[id]).filter(|row| row.batch == Some(id)).collect();
         let final_ones = own.iter().filter(|row| row.status.is_final()).count();
-        let tasks = own.len().max(batch.manifest.len());
+        let promised = if batch.is_closed { 0 } else { batch.manifest.len() };
+        let tasks = own.len().max(promised);
+        let has_policy = batch.is_prefix && !batch.is_closed && !batch.is_lapsed;
         let form = json!({"method": "POST", "url": format!("{}/bucket/below/{id}", self.url.lock().unwrap()),
             "fields": {"key": format!("staging/o/batch/{id}/${{filename}}"), "policy": "cG9saWN5"}, "expires": 900});
         json!({"batches": [{"id": id, "ready": ready, "closedAt": batch.is_closed.then_some("2026-01-01T00:00:00.000Z"),
-            "taskStatusPending": tasks - final_ones, "taskStatusRunning": 0, "upload": batch.is_prefix.then_some(form)}]})
+            "taskStatusPending": tasks - final_ones, "taskStatusRunning": 0, "upload": has_policy.then_some(form)}]})
     }
 }
 
@@ -135,23 +161,41 @@ async fn list(
     Json(json!({ "uploads": uploads, "next": next }))
 }
 
-async fn pin(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>, body: String) -> Json<Value> {
+fn conflict() -> Response {
+    let told = json!({"message": "Error", "error": {"type": "conflict_error", "message": "x"}});
+    (StatusCode::CONFLICT, Json(told)).into_response()
+}
+
+async fn pin(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>, body: String) -> Response {
+    if fake.is_closed_by(id, "manifest") || take(&fake.overtaken) {
+        return conflict();
+    }
     let lines = body.lines().map(|line| line.split_once("  ").unwrap());
     let manifest = lines.map(|(hash, name)| (name.to_owned(), format!("sha256-{hash}"))).collect();
     fake.batches.lock().unwrap().get_mut(&id).unwrap().manifest = manifest;
-    Json(fake.batch(id))
+    Json(fake.batch(id)).into_response()
 }
 
-async fn renew(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Json<Value> {
+async fn renew(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Response {
     *fake.renewals.lock().unwrap() += 1;
-    Json(fake.batch(id))
+    if fake.is_closed_by(id, "policy") {
+        return conflict();
+    }
+    fake.batches.lock().unwrap().get_mut(&id).unwrap().is_lapsed = false;
+    Json(fake.batch(id)).into_response()
 }
 
 async fn callback(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> StatusCode {
     *fake.callbacks.lock().unwrap() += 1;
-    let batches = fake.batches.lock().unwrap();
+    let is_closed = fake.is_closed_by(id, "callback");
+    let mut batches = fake.batches.lock().unwrap();
+    let batch = batches.get_mut(&id).unwrap();
+    let late = std::mem::take(&mut batch.late);
+    if !is_closed {
+        batch.members.extend(late);
+    }
     let mut rows = fake.rows.lock().unwrap();
-    for member in &batches[&id].members {
+    for member in &batch.members {
         rows.get_mut(member).unwrap().status = Status::Done;
     }
     StatusCode::ACCEPTED
@@ -173,7 +217,11 @@ async fn form(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>, headers: Head
     let mut row = Row { client_ref, sha256, size, status, deduplicated: None, filename, batch: Some(id) };
     fake.settle(&mut row, &parts["file"]);
     let upload = Uuid::now_v7();
-    batch.members.push(upload);
+    if take(&fake.late) {
+        batch.late.push(upload)
+    } else {
+        batch.members.push(upload)
+    }
     fake.rows.lock().unwrap().insert(upload, row);
     StatusCode::CREATED.into_response()
 }

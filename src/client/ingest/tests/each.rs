@@ -121,3 +121,48 @@ async fn a_busy_bucket_and_a_policy_that_ran_out_are_outlived_in_a_batch() {
     assert!(summary.is_complete(), "{summary}");
     assert_eq!((summary.uploaded, *fake.renewals.lock().unwrap(), *fake.forms.lock().unwrap()), (30, 2, 30));
 }
+
+#[tokio::test]
+async fn a_file_whose_bytes_the_org_has_is_looked_at_before_it_is_called_there() {
+    for count in [5, 20] {
+        let (fake, api) = serve().await;
+        let folder = many(count);
+        ingest(&api, &folder).await;
+        fs::write(folder.path().join("003.txt"), b"FILE 3").unwrap();
+        fs::write(folder.path().join("copy.txt"), b"file 1").unwrap();
+        fs::write(folder.path().join("no copy.txt"), b"FILE 2").unwrap();
+        let texts: Vec<_> = (0..count).map(|n| (format!("{n:03}.txt"), format!("file {n}"))).collect();
+        let mut lines: Vec<_> = texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+        lines.extend([("copy.txt", &b"file 1"[..]), ("no copy.txt", b"file 2")]);
+
+        let summary = with_pins(&api, &folder, &lines).await;
+
+        let done = u64::try_from(count).unwrap() - 1;
+        assert_eq!((summary.already_there, summary.duplicates, summary.uploaded), (done, 1, 0), "{summary}");
+        let mut failed: Vec<_> = summary.failures.iter().map(|failure| failure.path.as_str()).collect();
+        failed.sort_unstable();
+        assert_eq!(failed, ["003.txt", "no copy.txt"]);
+        assert!(summary.failures.iter().all(|failure| failure.reason.contains("not those of the manifest")));
+        assert_eq!(*fake.forms.lock().unwrap(), u64::try_from(count).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_policy_led_to_a_former_bucket_is_given_a_fresh_one() {
+    for count in [5, 40] {
+        let (fake, api) = serve().await;
+        let folder = many(count);
+        ingest(&api, &folder).await;
+        for (id, row) in fake.rows.lock().unwrap().iter_mut().take(4) {
+            fake.stored.lock().unwrap().remove(&row.sha256);
+            fake.astray.lock().unwrap().insert(*id);
+            (row.status, row.deduplicated) = (longshore_jobs::model::Status::Issued, None);
+        }
+
+        let summary = ingest(&api, &folder).await;
+
+        assert!(summary.is_complete(), "{summary}");
+        assert_eq!((summary.uploaded, fake.rows.lock().unwrap().len()), (4, count));
+        assert!(fake.astray.lock().unwrap().is_empty());
+    }
+}

@@ -45,6 +45,14 @@ pub(super) struct Fake {
     pub(super) cancelled: Mutex<u64>,
     /// Uploads that arrive and are never seen to until somebody calls back.
     pub(super) unnoticed: Mutex<u64>,
+    /// So many of the next forms below a prefix become uploads when somebody calls back.
+    pub(super) late: Mutex<u64>,
+    /// So many of the next manifests are told that another holds.
+    pub(super) overtaken: Mutex<u64>,
+    /// Uploads whose policy leads to where the bucket is not any more: it is not shown.
+    pub(super) astray: Mutex<HashSet<Uuid>>,
+    /// Uploads whose file was deleted.
+    pub(super) deleted: Mutex<HashSet<Uuid>>,
 }
 
 #[derive(Clone)]
@@ -96,10 +104,12 @@ impl Fake {
     }
 
     pub(super) fn entry(&self, id: Uuid, row: &Row) -> Value {
-        let signed = row.status == Status::Issued && !take(&self.unsigned);
+        let astray = self.astray.lock().unwrap().contains(&id);
+        let signed = row.status == Status::Issued && !astray && !take(&self.unsigned);
+        let file = (!self.deleted.lock().unwrap().contains(&id)).then_some(id);
         let form = json!({"method": "POST", "url": format!("{}/bucket/{id}", self.url.lock().unwrap()),
             "fields": {"key": format!("staging/{id}"), "policy": "cG9saWN5"}, "expires": 900});
-        json!({"id": id, "status": row.status, "fileId": id, "deduplicated": row.deduplicated,
+        json!({"id": id, "status": row.status, "fileId": file, "hash": row.sha256, "deduplicated": row.deduplicated,
             "filename": row.filename, "ref": row.client_ref, "batchId": row.batch,
             "reason": (row.status == Status::Rejected).then_some("digest_mismatch"),
             "updatedAt": "2026-01-01T00:00:00.000Z", "upload": signed.then_some(form)})
@@ -119,6 +129,7 @@ async fn create(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) 
         if row.status == Status::Requested && !take(&fake.slow) {
             row.status = Status::Issued;
         }
+        fake.astray.lock().unwrap().remove(id);
         return axum::Json(fake.render(*id, row)).into_response();
     }
     let known = fake.stored.lock().unwrap().contains(&sha256);
@@ -146,6 +157,7 @@ async fn show(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Response {
 
 async fn renew(State(fake): State<Arc<Fake>>, Path(id): Path<Uuid>) -> Response {
     *fake.renewals.lock().unwrap() += 1;
+    fake.astray.lock().unwrap().remove(&id);
     *fake.unsigned.lock().unwrap() = std::mem::take(&mut *fake.slow_renewals.lock().unwrap());
     show(State(fake), Path(id)).await
 }
