@@ -51,7 +51,7 @@ async fn whatever_is_stored_and_deleted_the_report_agrees_with_a_recount(world: 
 /// The report agrees with a recount, both with what stands, and the bucket with the ledger.
 async fn check(world: &World, standing: &[Upload], step: usize) {
     assert_eq!(reports::recount(&world.ctx.db, world.org).await.unwrap().drift, Delta::NONE, "step {step}");
-    if step % 10 > 0 {
+    if !step.is_multiple_of(10) {
         return;
     }
     let report = world.report().await;
