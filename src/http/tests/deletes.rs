@@ -133,7 +133,11 @@ async fn a_file_that_is_being_stored_cannot_be_deleted_yet() {
     let client = world.client().await;
     let (upload, now) = (arrived(&world, &client).await, world.ctx.now());
     let etag = upload.etag.clone().unwrap();
-    assert!(uploads::verify(&world.ctx.db, (upload.id, upload.batch_id), etag, Digest::of(b"bytes"), (now, now)).await.unwrap());
+    assert!(
+        uploads::verify(&world.ctx.db, (upload.id, upload.batch_id), etag, Digest::of(b"bytes"), (now, now))
+            .await
+            .unwrap()
+    );
 
     let refused = client.call("DELETE", &format!("/api/files/{}", upload.file_id)).await.is(409);
 
