@@ -14,8 +14,7 @@ use super::files::{self, Stored};
 use super::idempotency::{self, Standing};
 use super::manifests::{self, Held};
 use super::{
-    Connection, Db, LedgerError, Tx, batches, blobs, dead_letters, members, prefixes, reports, schedules,
-    uploads,
+    Connection, Db, LedgerError, Tx, batches, blobs, dead_letters, members, prefixes, reports, schedules, uploads,
 };
 use crate::job::{Lane, Pool};
 use crate::model::idempotency::{IdempotencyKey, KEY_LIFE, Route};
