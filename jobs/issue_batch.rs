@@ -22,7 +22,7 @@ use crate::model::{Batch, Digest, Line, Status, Upload};
 
 /// How many lines become uploads in one run: as many as keep the ledger's one writer for some milliseconds, since a person's
 /// upload may have to wait for it a few times.
-pub const CHUNK: usize = 200;
+pub const CHUNK: usize = 100;
 
 /// How many blobs are looked at in the bucket at once.
 const HEADS: usize = 16;
