@@ -62,7 +62,8 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let (form, header) = (Form::of(request.headers())?, idempotency::header(request.headers())?);
-    let target = if form == Form::Lines { target_of(&query)? } else { None };
+    // An object says itself what it is for, but a parameter that will not do is refused beside it, too.
+    let target = target_of(&query)?.filter(|_| form == Form::Lines);
     let text = Bytes::from_request(request, &http).await.map_err(|error| unread(&error, MOST_BYTES))?;
     let key = idempotency::sent_with(&http, &caller, (Route::Batches, header), &asked_for(target.as_ref(), &text));
     if let Some(made) = idempotency::made(&http, key.as_ref()).await? {
