@@ -8,6 +8,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::page::{COUNT_CAP, Page, select_page};
+use super::stalled::{next_resume, no_letter};
 use super::steps::{listed, millis};
 use super::{Db, LedgerError, Tx, idempotency, manifests};
 use crate::model::batch::Count;
@@ -102,11 +103,7 @@ pub async fn count(db: &Db, org: Uuid) -> Result<i64, LedgerError> {
 /// How many of its uploads stand where; a state in which none ever stood is missing. Costs the same for ten uploads and for
 /// a million.
 pub async fn counts(db: &Db, id: Uuid) -> Result<Vec<Count>, LedgerError> {
-    let query = "select status, cast(sum(uploads) as bigint) as uploads, cast(sum(bytes) as bigint) as bytes
-        from batch_counts
-        where batch_id = $1
-        group by status";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_all(c).await)?)
+    Ok(counts_of(db, &[id]).await?.remove(&id).unwrap_or_default())
 }
 
 /// As [`counts`], of several at once.
@@ -131,17 +128,18 @@ struct CountOf {
     count: Count,
 }
 
-/// Batches that stand although their job should have got on, most overdue first. One with a dead letter is not among them,
-/// unless it has got on since that job died, or only an older release knew no such job.
+/// Batches that stand although their job should have got on and no dead letter holds them back, most overdue first.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Batch>, LedgerError> {
-    let query = "select *
+    let query = concat!(
+        "select *
         from batches b
         where b.resume_at <= $1
-          and not exists (
-            select 1 from dead_letters d
-            where d.subject = b.id and d.died_at >= b.updated_at and d.reason <> 'unknown_kind')
+          and ",
+        no_letter!("b"),
+        "
         order by b.resume_at
-        limit $2";
+        limit $2"
+    );
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
 }
 
@@ -154,8 +152,8 @@ pub async fn resumed(db: &Db, mut seen: Vec<Batch>, base: Duration, now: Timesta
         where batches.id = unhex(given.value ->> 'id') and resume_at = cast(given.value ->> 'seen' as bigint)";
     seen.sort_unstable_by_key(|batch| batch.id);
     let row = |batch: &Batch| {
-        let wait = base * (1 << (batch.resumes + 1).clamp(0, 10));
-        json!({ "id": listed(batch.id), "seen": batch.resume_at.map(millis), "next": millis(now + wait) })
+        let next = next_resume(base, batch.resumes, now);
+        json!({ "id": listed(batch.id), "seen": batch.resume_at.map(millis), "next": millis(next) })
     };
     let list = json!(seen.iter().map(row).collect::<Vec<_>>()).to_string();
     db.write_one(move |mut tx| {

@@ -13,7 +13,7 @@ use super::files::Stored;
 use super::steps::{listed, millis};
 use super::stores::{Store, join_all};
 use super::uploads::moved;
-use super::{Db, LedgerError, Tx, idempotency};
+use super::{Db, LedgerError, Tx, idempotency, rows};
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::{Status, Timestamp, Upload};
 
@@ -61,20 +61,6 @@ impl Birth {
         })
     }
 }
-
-const INSERT: &str = "insert into uploads
-    (id, org_id, user_id, status, filename, size, content_type, sha256, target_kind, target_number, client_ref, metadata,
-     object_key, policy, policy_expires_at, next_poll_at, file_id, resume_at, created_at, updated_at, batch_id, arrived_size,
-     verified_sha256, deduplicated)
-    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4,
-        cast(value ->> 5 as bigint), value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
-        value ->> 12, value ->> 13, cast(value ->> 14 as bigint), cast(value ->> 15 as bigint), unhex(value ->> 16),
-        cast(value ->> 17 as bigint), cast(value ->> 18 as bigint), cast(value ->> 19 as bigint), unhex(value ->> 20),
-        cast(value ->> 21 as bigint), value ->> 22, cast(value ->> 23 as boolean)
-    from json_each($1)
-    where true
-    on conflict do nothing
-    returning id";
 
 const WANTING: &str = "update uploads
     set status = given.value ->> 'status', policy = given.value ->> 'policy',
@@ -156,8 +142,12 @@ async fn insert(tx: &mut Tx<'_>, births: &[Birth]) -> Result<HashSet<Uuid>, sqlx
     let mut in_order: Vec<&Birth> = births.iter().collect();
     // The ref is what two processes may both want to insert, and wait for each other about.
     in_order.sort_by_key(|birth| (birth.upload.org_id, &birth.upload.client_ref));
-    let list = json!(in_order.into_iter().map(new_row).collect::<Vec<_>>()).to_string();
-    let inserted: Vec<Uuid> = sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?;
+    let done: Vec<Option<Upload>> = in_order.iter().map(|birth| birth.done()).collect();
+    let rows = in_order.into_iter().zip(&done).map(|(birth, done)| match done {
+        Some(done) => (done, None),
+        None => (&birth.upload, birth.poll_at),
+    });
+    let inserted = rows::insert(tx, rows).await?;
     Ok(inserted.into_iter().collect())
 }
 
@@ -182,37 +172,4 @@ fn wanting_row(birth: &Birth) -> Value {
         "poll_at": poll_at.map(millis),
         "resume_at": upload.resume_at.map(millis),
     })
-}
-
-/// What is known of an upload that was just asked for; everything else is null or zero.
-fn new_row(birth: &Birth) -> Value {
-    let done = birth.done();
-    let poll_at = if done.is_some() { None } else { birth.poll_at };
-    let row = done.as_ref().unwrap_or(&birth.upload);
-    json!([
-        listed(row.id),
-        listed(row.org_id),
-        listed(row.user_id),
-        row.status,
-        row.filename,
-        row.size,
-        row.content_type,
-        row.sha256,
-        row.target_kind,
-        row.target_number,
-        row.client_ref,
-        row.metadata,
-        row.object_key,
-        row.policy,
-        row.policy_expires_at.map(millis),
-        poll_at.map(millis),
-        listed(row.file_id),
-        row.resume_at.map(millis),
-        millis(row.created_at),
-        millis(row.updated_at),
-        row.batch_id.map(listed),
-        row.arrived_size,
-        row.verified_sha256,
-        row.deduplicated,
-    ])
 }

@@ -153,16 +153,23 @@ impl Filter {
     }
 }
 
+/// Binds the org and the filters to a query of [`Filter::text`].
+macro_rules! filtered {
+    ($query:expr, $org:expr, $filter:expr) => {
+        $query
+            .bind($org)
+            .bind($filter.sha256)
+            .bind($filter.filename.as_deref())
+            .bind($filter.content_type.as_deref())
+            .bind($filter.target)
+            .bind($filter.number.as_deref())
+    };
+}
+
 /// A page of an org's files.
 pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec<File>, LedgerError> {
     let query = AssertSqlSafe(select_page(&filter.text(), page, 7));
-    Ok(sql!(db.reader(), c => sqlx::query_as(query)
-        .bind(org)
-        .bind(filter.sha256)
-        .bind(filter.filename.as_deref())
-        .bind(filter.content_type.as_deref())
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
+    Ok(sql!(db.reader(), c => filtered!(sqlx::query_as(query), org, filter)
         .bind(page.after)
         .bind(page.limit)
         .bind(page.offset)
@@ -173,13 +180,7 @@ pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec
 /// How many files the filter lets through, up to [`COUNT_CAP`] + 1.
 pub async fn count(db: &Db, org: Uuid, filter: &Filter) -> Result<i64, LedgerError> {
     let query = AssertSqlSafe(select_count(&filter.text(), 7));
-    Ok(sql!(db.reader(), c => sqlx::query_scalar(query)
-        .bind(org)
-        .bind(filter.sha256)
-        .bind(filter.filename.as_deref())
-        .bind(filter.content_type.as_deref())
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
+    Ok(sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), org, filter)
         .bind(COUNT_CAP + 1)
         .fetch_one(c)
         .await)?)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::steps::millis;
+use super::uploads::{BEFORE_ALL, Ended};
 use super::{Db, LedgerError};
 use crate::model::{Batch, Timestamp};
 
@@ -97,9 +98,6 @@ pub async fn went_on(
     Ok(gone.await?.flatten())
 }
 
-/// A place in the list of [`due_to_close`]: when the policy ended, and whose.
-pub type Ended = (Timestamp, Uuid);
-
 /// Open batches whose policy ended before `before`, longest ago first, behind the place `after`.
 pub async fn due_to_close(
     db: &Db,
@@ -112,7 +110,7 @@ pub async fn due_to_close(
         where mode = 'prefix' and closed_at is null and policy_expires_at < $1 and (policy_expires_at, id) > ($2, $3)
         order by policy_expires_at, id
         limit $4";
-    let (ended, id) = after.unwrap_or((Timestamp::from_millis(i64::MIN), Uuid::nil()));
+    let (ended, id) = after.unwrap_or(BEFORE_ALL);
     Ok(sql!(db.reader(), c => sqlx::query_as(query)
         .bind(before)
         .bind(ended)

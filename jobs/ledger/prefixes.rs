@@ -5,30 +5,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::engine::{Engine, Unit};
-use super::steps::{listed, millis};
+use super::steps::listed;
 use super::uploads::moved;
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, Tx, rows};
 use crate::model::batch::Mode;
 use crate::model::manifest::Line;
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Batch, Status, Timestamp, Upload, keys, path};
 use crate::outside::ObjectHead;
-
-const INSERT: &str = "insert into uploads
-    (id, org_id, user_id, status, reason, filename, content_type, target_kind, target_number, object_key, etag,
-     arrived_size, arrived_via, arrived_at, file_id, resume_at, created_at, updated_at, batch_id)
-    select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-        value ->> 7, value ->> 8, value ->> 9, value ->> 10, cast(value ->> 11 as bigint), value ->> 12,
-        cast(value ->> 13 as bigint), unhex(value ->> 14), cast(value ->> 15 as bigint), cast(value ->> 16 as bigint),
-        cast(value ->> 17 as bigint), unhex(value ->> 18)
-    from json_each($1)
-    where true
-    on conflict (object_key) do nothing
-    returning id";
 
 pub(super) const STANDING: &str = "select * from uploads where object_key in (select atom from json_each($1))";
 
@@ -115,31 +103,51 @@ async fn admit_into(
     let ours: Vec<usize> =
         places.iter().copied().filter(|&place| objects[place].head.key.starts_with(&prefix)).collect();
     let mut taken = standing_keys(tx, ours.iter().map(|&place| objects[place].head.key.as_str()).collect()).await?;
-    let (mut admitted, mut rows) = (batch.admitted, Vec::new());
-    let mut room = room_for_refusals(tx, &batch).await?;
+    let mut intake = Intake { admitted: batch.admitted, room: None, rows: Vec::new() };
     for place in ours {
         let object = &objects[place];
-        answers[place] = if !taken.insert(object.head.key.clone()) {
-            Admitted::Stands
-        } else if batch.closed_at.is_some() {
-            Admitted::Closed
-        } else {
-            match reason(&batch, object, admitted) {
-                Some(reason) if room <= 0 => Admitted::Refused(reason),
-                reason => {
-                    let row = new_row(&batch, object, reason);
-                    admitted += i64::from(reason.is_none());
-                    room -= i64::from(reason.is_some());
-                    let answer = reason.map_or(Admitted::Arrived(row.id), |reason| Admitted::Rejected(row.id, reason));
-                    rows.push(row);
-                    answer
-                }
-            }
+        answers[place] = match taken.insert(object.head.key.clone()) {
+            false => Admitted::Stands,
+            true if batch.closed_at.is_some() => Admitted::Closed,
+            true => intake.take(tx, &batch, object).await?,
         };
     }
-    let inserted = insert(tx, &rows).await?;
-    note(tx, &batch, admitted).await?;
+    let inserted = rows::insert(tx, intake.rows.iter().map(|row| (row, None))).await?;
+    note(tx, &batch, intake.admitted).await?;
     note_matched(tx, &batch, inserted).await
+}
+
+/// What a batch takes in.
+struct Intake {
+    admitted: i64,
+    /// How many more rows may be kept of what is refused; `None` until something is.
+    room: Option<i64>,
+    rows: Vec<Upload>,
+}
+
+impl Intake {
+    async fn take(&mut self, tx: &mut Tx<'_>, batch: &Batch, object: &Object) -> Result<Admitted, LedgerError> {
+        let Some(reason) = reason(batch, object, self.admitted) else {
+            self.admitted += 1;
+            return Ok(Admitted::Arrived(self.add(new_row(batch, object, None))));
+        };
+        let room = match self.room {
+            Some(room) => room,
+            None => room_for_refusals(tx, batch).await?,
+        };
+        if room <= 0 {
+            self.room = Some(room);
+            return Ok(Admitted::Refused(reason));
+        }
+        self.room = Some(room - 1);
+        Ok(Admitted::Rejected(self.add(new_row(batch, object, Some(reason))), reason))
+    }
+
+    fn add(&mut self, row: Upload) -> Uuid {
+        let id = row.id;
+        self.rows.push(row);
+        id
+    }
 }
 
 /// The batch, which nobody else lets objects into or closes from here on to the end of the transaction, and whose manifest
@@ -237,39 +245,6 @@ async fn note_matched(tx: &mut Tx<'_>, batch: &Batch, uploads: Vec<Uuid>) -> Res
     Ok(())
 }
 
-/// Those that were inserted: all whose key had no upload.
-async fn insert(tx: &mut Tx<'_>, rows: &[Upload]) -> Result<Vec<Uuid>, LedgerError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let list = json!(rows.iter().map(row_listed).collect::<Vec<_>>()).to_string();
-    Ok(sql!(tx.on(), c => sqlx::query_scalar(INSERT).bind(list).fetch_all(c).await)?)
-}
-
-fn row_listed(row: &Upload) -> Value {
-    json!([
-        listed(row.id),
-        listed(row.org_id),
-        listed(row.user_id),
-        row.status,
-        row.reason,
-        row.filename,
-        row.content_type,
-        row.target_kind,
-        row.target_number,
-        row.object_key,
-        row.etag,
-        row.arrived_size,
-        row.arrived_via,
-        row.arrived_at.map(millis),
-        listed(row.file_id),
-        row.resume_at.map(millis),
-        millis(row.created_at),
-        millis(row.updated_at),
-        row.batch_id.map(listed),
-    ])
-}
-
 /// The uploads of these keys; a key that has none is missing.
 pub async fn standing(db: &Db, keys: &[&str]) -> Result<Vec<Upload>, LedgerError> {
     let list = json!(keys).to_string();
@@ -289,7 +264,7 @@ pub async fn miss(db: &Db, batch: &Batch, lines: Vec<Line>, now: Timestamp) -> R
     let missed = db.write_again(move |mut tx| {
         Box::pin(async move {
             let Some(batch) = lock(&mut tx, id).await? else { return Ok(Vec::new()) };
-            let inserted = insert(&mut tx, &rows).await?;
+            let inserted = rows::insert(&mut tx, rows.iter().map(|row| (row, None))).await?;
             note_matched(&mut tx, &batch, inserted.clone()).await?;
             Ok(inserted)
         })

@@ -78,16 +78,23 @@ const fn of_status(status: Status) -> &'static str {
     }
 }
 
+/// Binds the org and the filters to a query of [`Filter::text`].
+macro_rules! filtered {
+    ($query:expr, $org:expr, $filter:expr) => {
+        $query
+            .bind($org)
+            .bind($filter.status)
+            .bind($filter.target)
+            .bind($filter.number.as_deref())
+            .bind($filter.batch)
+            .bind($filter.client_ref.as_deref())
+    };
+}
+
 /// A page of an org's uploads.
 pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec<Upload>, LedgerError> {
     let query = AssertSqlSafe(select_page(&filter.text(), page, 7));
-    Ok(sql!(db.reader(), c => sqlx::query_as(query)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .bind(filter.batch)
-        .bind(filter.client_ref.as_deref())
+    Ok(sql!(db.reader(), c => filtered!(sqlx::query_as(query), org, filter)
         .bind(page.after)
         .bind(page.limit)
         .bind(page.offset)
@@ -98,13 +105,7 @@ pub async fn list(db: &Db, org: Uuid, filter: &Filter, page: Page) -> Result<Vec
 /// How many uploads the filter lets through, up to [`COUNT_CAP`] + 1.
 pub async fn count(db: &Db, org: Uuid, filter: &Filter) -> Result<i64, LedgerError> {
     let query = AssertSqlSafe(select_count(&filter.text(), 7));
-    Ok(sql!(db.reader(), c => sqlx::query_scalar(query)
-        .bind(org)
-        .bind(filter.status)
-        .bind(filter.target)
-        .bind(filter.number.as_deref())
-        .bind(filter.batch)
-        .bind(filter.client_ref.as_deref())
+    Ok(sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), org, filter)
         .bind(COUNT_CAP + 1)
         .fetch_one(c)
         .await)?)

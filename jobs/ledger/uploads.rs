@@ -6,8 +6,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::refs::ref_stands;
+use super::stalled::{next_resume, no_letter};
 use super::steps::{Arrive, Issue, Verify, listed, millis};
-use super::{Db, LedgerError, Tx};
+use super::{Db, LedgerError, rows};
 use crate::model::policy::PostPolicy;
 use crate::model::upload::{ArrivedVia, Reason};
 use crate::model::{Digest, Status, Timestamp, Upload};
@@ -15,55 +16,13 @@ use crate::outside::ObjectHead;
 
 /// Adds a row as it is. [`LedgerError::is_taken`] when its `client_ref` stands for another open upload of the org.
 pub async fn insert(db: &Db, rows: Vec<Upload>) -> Result<(), LedgerError> {
-    db.write(move |tx| Box::pin(insert_rows(tx, rows))).await
-}
-
-async fn insert_rows(mut tx: Tx<'_>, rows: Vec<Upload>) -> Result<(), LedgerError> {
-    for row in rows {
-        insert_row(&mut tx, row).await?;
-    }
-    Ok(())
-}
-
-pub(super) async fn insert_row(tx: &mut Tx<'_>, row: Upload) -> Result<(), LedgerError> {
-    let query = "insert into uploads
-        (id, org_id, user_id, status, reason, filename, size, arrived_size, content_type, sha256,
-         verified_sha256, target_kind, target_number, client_ref, metadata, object_key, policy, policy_expires_at, etag, arrived_via, changes, file_id,
-         deduplicated, resume_at, resumes, created_at, updated_at, arrived_at, batch_id)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-                $23, $24, $25, $26, $27, $28, $29)";
-    sql!(tx.on(), c => sqlx::query(query)
-        .bind(row.id)
-        .bind(row.org_id)
-        .bind(row.user_id)
-        .bind(row.status)
-        .bind(row.reason)
-        .bind(row.filename)
-        .bind(row.size)
-        .bind(row.arrived_size)
-        .bind(row.content_type)
-        .bind(row.sha256)
-        .bind(row.verified_sha256)
-        .bind(row.target_kind)
-        .bind(row.target_number)
-        .bind(row.client_ref)
-        .bind(row.metadata)
-        .bind(row.object_key)
-        .bind(row.policy)
-        .bind(row.policy_expires_at)
-        .bind(row.etag)
-        .bind(row.arrived_via)
-        .bind(row.changes)
-        .bind(row.file_id)
-        .bind(row.deduplicated)
-        .bind(row.resume_at)
-        .bind(row.resumes)
-        .bind(row.created_at)
-        .bind(row.updated_at)
-        .bind(row.arrived_at)
-        .bind(row.batch_id)
-        .execute(c).await.map(drop))?;
-    Ok(())
+    db.write(move |mut tx| {
+        Box::pin(async move {
+            let inserted = rows::insert(&mut tx, rows.iter().map(|row| (row, None))).await?;
+            if inserted.len() < rows.len() { Err(LedgerError::Taken) } else { Ok(()) }
+        })
+    })
+    .await
 }
 
 /// How long after its policy was handed out the second look at the bucket comes.
@@ -324,8 +283,11 @@ fn next_poll(row: &Upload, now: Timestamp) -> Option<Timestamp> {
     [Some(second), last].into_iter().flatten().filter(|&at| at > now).min()
 }
 
-/// A place in the list of [`due_to_expire`]: when the policy ended, and whose.
+/// A place in a list of what is to end: when the policy ended, and whose it is.
 pub type Ended = (Timestamp, Uuid);
+
+/// The place that such a list starts from.
+pub(super) const BEFORE_ALL: Ended = (Timestamp::from_millis(i64::MIN), Uuid::nil());
 
 /// Uploads whose policy ended before `before` and for which nothing came, longest ago first, behind the place `after`.
 pub async fn due_to_expire(
@@ -339,7 +301,7 @@ pub async fn due_to_expire(
         where status in ('requested', 'issued') and policy_expires_at < $1 and (policy_expires_at, id) > ($2, $3)
         order by policy_expires_at, id
         limit $4";
-    let (ended, id) = after.unwrap_or((Timestamp::from_millis(i64::MIN), Uuid::nil()));
+    let (ended, id) = after.unwrap_or(BEFORE_ALL);
     Ok(sql!(db.reader(), c => sqlx::query_as(query)
         .bind(before)
         .bind(ended)
@@ -349,18 +311,18 @@ pub async fn due_to_expire(
         .await)?)
 }
 
-/// Rows that stand although a job should have moved them, most overdue first. One with a dead letter is not among them,
-/// unless it has moved since that job died: the letter's cause is gone then. Nor does it count that another release's worker
-/// took the job and did not know it: one of this release does.
+/// Rows that stand although a job should have moved them and no dead letter holds them back, most overdue first.
 pub async fn due_to_resume(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<Upload>, LedgerError> {
-    let query = "select *
+    let query = concat!(
+        "select *
         from uploads u
         where u.resume_at <= $1
-          and not exists (
-            select 1 from dead_letters d
-            where d.subject = u.id and d.died_at >= u.updated_at and d.reason <> 'unknown_kind')
+          and ",
+        no_letter!("u"),
+        "
         order by u.resume_at
-        limit $2";
+        limit $2"
+    );
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(now).bind(limit).fetch_all(c).await)?)
 }
 
@@ -371,8 +333,8 @@ pub async fn resumed(db: &Db, seen: Vec<Upload>, base: Duration, now: Timestamp)
         from json_each($1) given
         where uploads.id = unhex(given.value ->> 'id') and status || '' = given.value ->> 'status'";
     let row = |row: &Upload| {
-        let wait = base * (1 << (row.resumes + 1).clamp(0, 10));
-        json!({ "id": listed(row.id), "next": millis(now + wait), "status": row.status })
+        let next = next_resume(base, row.resumes, now);
+        json!({ "id": listed(row.id), "next": millis(next), "status": row.status })
     };
     let list = json!(in_order(seen).iter().map(row).collect::<Vec<_>>()).to_string();
     db.write_one(move |mut tx| {

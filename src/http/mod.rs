@@ -24,6 +24,7 @@ pub mod operations;
 mod page;
 mod paging;
 mod policy;
+mod push;
 mod rows;
 mod uploads;
 mod waiting;

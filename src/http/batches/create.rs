@@ -10,13 +10,12 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use longshore_jobs::issue_batch::IssueBatch;
-use longshore_jobs::job::{Lane, NewJob, with_causes};
+use longshore_jobs::job::{Lane, NewJob};
 use longshore_jobs::ledger::{LedgerError, batches, blobs};
 use longshore_jobs::model::idempotency::{IdempotencyKey, Route};
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::target::TargetKind;
 use longshore_jobs::model::{Batch, Digest, Target};
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::super::answer::POSTED;
@@ -25,6 +24,7 @@ use super::super::auth::Caller;
 use super::super::body::unread;
 use super::super::errors::ApiError;
 use super::super::openapi::{params, refusals};
+use super::super::push::push_within;
 use super::super::uploads::request::other_size;
 use super::super::{Http, idempotency};
 use super::body::{BatchWish, Body, Form};
@@ -36,7 +36,7 @@ use super::{answer, prefix};
 pub const MOST_BYTES: usize = 16 << 20;
 /// How many digests are looked up with one query.
 const DIGESTS: usize = 2_000;
-/// How long the queue may take to take the job. One that is away must not keep the client: the row stands and is resumed.
+/// How long the queue may take to take the job.
 const PUSH: Duration = Duration::from_millis(500);
 
 /// Ask for many uploads.
@@ -160,9 +160,7 @@ async fn check_claims(http: &Http, caller: &Caller, claims: Vec<Claim>) -> Resul
 
 async fn put_on(http: &Http, batch: Uuid) {
     let job = NewJob::of(&IssueBatch { batch }, Lane::Bulk, http.ctx.now());
-    match timeout(PUSH, http.ctx.queue.push(vec![job])).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = with_causes(&error), %batch, "a batch is left to be resumed"),
-        Err(_) => tracing::warn!(%batch, "the queue was silent for {PUSH:?}; a batch is left to be resumed"),
+    if let Err(error) = push_within(http, job, PUSH).await {
+        tracing::warn!(error, %batch, "a batch is left to be resumed");
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use longshore_jobs::issue_policy::IssuePolicy;
-use longshore_jobs::job::with_causes;
+use longshore_jobs::job::{Lane, NewJob};
 use longshore_jobs::ledger::births::{self, Birth};
 use longshore_jobs::ledger::{self, LedgerError, blobs, uploads};
 use longshore_jobs::model::file::BlobState;
@@ -16,7 +16,7 @@ use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::policy::PostPolicy;
 use longshore_jobs::model::upload::policy_life;
 use longshore_jobs::model::{Digest, Status, Upload};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::answer::POSTED;
@@ -26,6 +26,7 @@ use super::super::body::{Fields, json_text};
 use super::super::errors::ApiError;
 use super::super::folds::fold_soon;
 use super::super::openapi::{params, refusals};
+use super::super::push::push_within;
 use super::super::waiting::{self, Goal, lacks_policy};
 use super::super::{Http, idempotency, rows};
 use super::answer;
@@ -179,7 +180,7 @@ pub async fn obtain_policy(http: &Http, upload: Upload, prefer: Prefer) -> Resul
     let upload = Upload { policy: None, status: renewed, ..upload };
     let watch = waiting::watch(&http.ctx.db, upload.clone());
     let (longest, started) = (prefer.wait(http.settings.wait), Instant::now());
-    let pushed = push_within(http, upload.id, longest.max(SHORTEST_PUSH)).await;
+    let pushed = put_on(http, upload.id, longest.max(SHORTEST_PUSH)).await;
     let left = if pushed { longest.saturating_sub(started.elapsed()) } else { Duration::ZERO };
     Ok(watch.until(left, Goal::Policy).await?)
 }
@@ -187,12 +188,12 @@ pub async fn obtain_policy(http: &Http, upload: Upload, prefer: Prefer) -> Resul
 /// How long the queue may take to take the job, even where a client does not like to wait at all.
 const SHORTEST_PUSH: Duration = Duration::from_millis(500);
 
-/// Whether the job is on the queue. One that is away or silent must not keep the client: the row stands and is resumed.
-async fn push_within(http: &Http, upload: Uuid, limit: Duration) -> bool {
-    match timeout(limit, http.ctx.push(&IssuePolicy { upload })).await {
-        Ok(Ok(())) => return true,
-        Ok(Err(error)) => tracing::warn!(error = with_causes(&error), %upload, "an upload is left to be resumed"),
-        Err(_) => tracing::warn!(%upload, "the queue was silent for {limit:?}; an upload is left to be resumed"),
+/// Whether the job is on the queue.
+async fn put_on(http: &Http, upload: Uuid, limit: Duration) -> bool {
+    let job = NewJob::of(&IssuePolicy { upload }, Lane::Interactive, http.ctx.now());
+    let pushed = push_within(http, job, limit).await;
+    if let Err(error) = &pushed {
+        tracing::warn!(error, %upload, "an upload is left to be resumed");
     }
-    false
+    pushed.is_ok()
 }
