@@ -124,6 +124,11 @@ async fn batch_once(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
+/// How many of its files stand where, whatever the state.
+fn counts_of(batch: &Value) -> impl Iterator<Item = i64> {
+    batch["counts"].as_object().unwrap().values().map(|count| count.as_i64().unwrap())
+}
+
 async fn an_ingest_under_one_policy_that_is_killed_goes_on_when_it_is_run_again(engines: Engines) {
     let files: i64 = if engines.are_remote() { 150 } else { 600 };
     // While the policy lasts, when it has ended, and when the batch is closed.
@@ -141,9 +146,11 @@ async fn an_ingest_under_one_policy_that_is_killed_goes_on_when_it_is_run_again(
         let arguments = ["ingest", folder.to_str().unwrap(), "--json", "--server", &server.url, "--token", TOKEN];
         let mut command = server.place().command(&[&arguments[..], &["--batch-mode", "prefix"]].concat());
         let mut run = command.args(["--concurrency", "1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        batch_once(&server, |batch| batch["counts"]["done"].as_i64().unwrap() > 10).await;
+        // Before they are done: a busy server would let it send all of them until then.
+        batch_once(&server, |batch| counts_of(batch).sum::<i64>() > 10).await;
         run.kill().unwrap();
         run.wait().unwrap();
+        batch_once(&server, |batch| batch["counts"]["done"].as_i64().unwrap() > 0).await;
         batch_once(&server, |batch| match (life, grace) {
             ("1h", _) => true,
             (_, "1h") => batch["upload"].is_null(),
@@ -157,7 +164,7 @@ async fn an_ingest_under_one_policy_that_is_killed_goes_on_when_it_is_run_again(
         assert!(output.status.success(), "{life} {grace}: {summary}");
         assert_eq!((&summary["files"], &summary["failures"]), (&json!(files), &json!([])), "{summary}");
         let (there, moved) = (summary["alreadyThere"].as_i64().unwrap(), summary["uploaded"].as_i64().unwrap());
-        assert!(there > 10 && moved > 0, "{life} {grace}: {summary}");
+        assert!(there > 0 && moved > 0, "{life} {grace}: {summary}");
         let report = server.report_of(files).await;
         assert_eq!((&report["sizeBytes"], &report["uniqueCount"]), (&json!(bytes), &json!(files - files / 10)));
         assert_eq!(server.files().await.len(), usize::try_from(files).unwrap());
