@@ -235,6 +235,7 @@ mod tests {
     use super::*;
     use crate::job::{Context, Job as _};
     use crate::noop::Noop;
+    use crate::outside::{LookError, QueuedJob};
     use crate::testkit::World;
 
     #[derive(Default)]
@@ -245,6 +246,10 @@ mod tests {
         async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
             self.0.lock().unwrap().extend(jobs);
             Ok(())
+        }
+
+        async fn about(&self, _: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+            Ok(Vec::new())
         }
     }
 

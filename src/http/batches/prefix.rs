@@ -71,6 +71,7 @@ async fn sign(http: &Http, batch: &Batch) -> Result<PostPolicy, ApiError> {
         max_size,
         content_type: None,
         sha256: None,
+        traceparent: batch.traceparent,
         expires_at: http.ctx.now() + life,
     };
     Ok(http.ctx.bucket.sign(terms).await?)

@@ -73,6 +73,7 @@ impl Question {
             max_size: self.max_size,
             content_type: self.content_type.clone(),
             sha256: self.sha256,
+            traceparent: Some(TraceParent::begin()),
             expires_at: self.signed_at() + Duration::from_secs(self.life),
         }
     }

@@ -39,6 +39,7 @@ fn terms() -> PolicyTerms {
         max_size: 10,
         content_type: Some("text/plain".to_owned()),
         sha256: Some(Digest::of(b"accepted")),
+        traceparent: Some(TraceParent::begin()),
         expires_at: Timestamp::system_now() + Duration::from_secs(600),
     }
 }
