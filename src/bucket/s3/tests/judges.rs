@@ -10,6 +10,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::document::Policy;
 use longshore_jobs::model::policy::{Credentials, Place};
 use longshore_jobs::model::sigv4::Scope;

@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::Place;
 use longshore_jobs::testkit::contract;
 use reqwest::multipart::{Form, Part};
