@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
-use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool, show_trace};
+use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
 use crate::ledger::prefixes::{self, Admitted, Object};
 use crate::model::keys;
 use crate::model::upload::ArrivedVia;
@@ -49,8 +49,7 @@ impl Job for AdmitObject {
         let now = ctx.now();
         let resume_at = now + ctx.limits.resume_after;
         let object = Object { batch, head: head.clone(), content_type, via: self.via, now, resume_at };
-        let (admitted, traceparent) = prefixes::admit(&ctx.db, object).await?;
-        show_trace(traceparent);
+        let admitted = prefixes::admit(&ctx.db, object).await?;
         follow(ctx, &head, self.via, admitted).await
     }
 }
@@ -215,7 +214,7 @@ mod tests {
             let which = number % 4 / 3;
             let object = object([&batch, &other][which], &format!("{}{number}", prefixes[which]), now);
             let db = if number % 2 == 0 { here.clone() } else { beside.clone() };
-            async move { prefixes::admit(&db, object).await.unwrap().0 }
+            async move { prefixes::admit(&db, object).await.unwrap() }
         });
 
         let answers = futures_util::future::join_all(asked).await;
@@ -245,7 +244,7 @@ mod tests {
 
         let answers = futures_util::future::join_all(asked).await;
 
-        let refused = |one: &&Result<_, _>| matches!(one, Ok((Admitted::Refused(Reason::TooManyFiles), _)));
+        let refused = |one: &&Result<_, _>| matches!(one, Ok(Admitted::Refused(Reason::TooManyFiles)));
         assert_eq!(answers.iter().filter(refused).count(), 6);
         assert_eq!(world.files_of(&batch).await.len(), 2 + 1_002);
         let key = world.land_in(&batch, "one more", b"bytes");
@@ -260,7 +259,7 @@ mod tests {
         let key = format!("{}a", keys::batch_prefix(world.org, batch.id));
         let asked = (0..40).map(|number| {
             let (object, db) = (object(&batch, &key, now), if number % 2 == 0 { here.clone() } else { beside.clone() });
-            async move { prefixes::admit(&db, object).await.unwrap().0 }
+            async move { prefixes::admit(&db, object).await.unwrap() }
         });
 
         let answers = futures_util::future::join_all(asked).await;

@@ -12,6 +12,7 @@ use super::engine::{Engine, Unit};
 use super::steps::listed;
 use super::uploads::moved;
 use super::{Db, LedgerError, Tx, rows};
+use crate::job::show_trace;
 use crate::model::batch::Mode;
 use crate::model::manifest::Line;
 use crate::model::upload::{ArrivedVia, Reason};
@@ -60,15 +61,17 @@ pub enum Admitted {
 /// What became of an object, and the trace of its batch.
 pub(super) type Told = (Admitted, Option<TraceParent>);
 
-/// Lets an object in, or not, and tells the trace of its batch. Asked for many at once, they are let in together.
-pub async fn admit(db: &Db, object: Object) -> Result<(Admitted, Option<TraceParent>), LedgerError> {
+/// Lets an object in, or not. Asked for many at once, they are let in together. Lines from here on tell the trace of the batch,
+/// which nobody has looked at before.
+pub async fn admit(db: &Db, object: Object) -> Result<Admitted, LedgerError> {
     let (admitted, traceparent) = db.gathered().admit.ask(object).await?;
+    show_trace(traceparent);
     match admitted {
         Admitted::Arrived(id) => drop(moved(db, id, Status::Arrived, 1)),
         Admitted::Rejected(id, _) => drop(moved(db, id, Status::Rejected, 1)),
         Admitted::Refused(_) | Admitted::Stands | Admitted::Closed | Admitted::Unknown => {}
     }
-    Ok((admitted, traceparent))
+    Ok(admitted)
 }
 
 /// What became of each, in order.

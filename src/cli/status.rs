@@ -156,8 +156,11 @@ fn troubles(jobs: &Result<Vec<QueuedJob>, String>, failures: &[Failure], letters
         Err(fault) => lines.add("job", format!("not known, the queue does not answer: {fault}")),
     }
     for Failure { kind, attempts, first_at, last_at, error, .. } in failures {
-        let when = if attempts == &1 { format!("at {last_at}") } else { format!("from {first_at} to {last_at}") };
-        lines.add("failed", format!("{kind}, {attempts} times, {when}: {error}"));
+        let when = match attempts {
+            1 => format!("once, at {last_at}"),
+            _ => format!("{attempts} times, from {first_at} to {last_at}"),
+        };
+        lines.add("failed", format!("{kind}, {when}: {error}"));
     }
     for DeadLetter { id, kind, reason, died_at, error, .. } in letters {
         lines.add("dead job", format!("{id} {kind} ({reason}) at {died_at}: {error}"));
@@ -195,7 +198,7 @@ mod tests {
 
         assert!(told.contains("job          record_arrival on arrive, waiting, runs at "), "{told}");
         assert!(told.contains(", attempt 2 of 20; last error: "), "{told}");
-        assert!(told.contains("failed       record_arrival, 1 times, at "), "{told}");
+        assert!(told.contains("failed       record_arrival, once, at "), "{told}");
         assert!(told.contains("landed       -\n"), "{told}");
     }
 
@@ -238,7 +241,7 @@ mod tests {
         let about = world.ctx.queue.about(&[subject_of(&key)]).await.unwrap().remove(0).subject;
         let told = status(&world, about).await;
 
-        assert!(told.contains("failed       admit_object, 1 times, at "), "{told}");
+        assert!(told.contains("failed       admit_object, once, at "), "{told}");
         assert!(tell(&world.ctx.db, &Ok(Arc::clone(&world.ctx.queue)), Uuid::now_v7()).await.unwrap().is_none());
     }
 
