@@ -20,7 +20,8 @@ use crate::model::policy::{PolicyTerms, PostPolicy};
 use crate::model::upload::Reason;
 use crate::model::{Batch, Digest, Line, Status, Upload};
 use crate::outside::{
-    Body, Bucket, BucketAddress, BucketError, Chunks, Listing, ObjectHead, Queue, QueueError, Stored,
+    Body, Bucket, BucketAddress, BucketError, Chunks, Listing, LookError, ObjectHead, Queue, QueueError, QueuedJob,
+    Stored,
 };
 use crate::poll_arrivals::PollArrivals;
 use crate::resume_stalled::ResumeStalled;
@@ -112,6 +113,10 @@ impl Queue for Mortal<dyn Queue> {
             }
             Some(false) => Err(dead()),
         }
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        self.inner.about(subjects).await
     }
 }
 

@@ -14,8 +14,8 @@ use crate::fold_reports::FoldReports;
 use crate::issue_policy::terms;
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
 use crate::ledger::births::{Birth, Born};
+use crate::ledger::blobs;
 use crate::ledger::lines::{self, Chunk};
-use crate::ledger::{batches, blobs};
 use crate::model::file::Blob;
 use crate::model::line::ids_behind;
 use crate::model::{Batch, Digest, Line, Status, Upload};
@@ -43,7 +43,7 @@ impl Job for IssueBatch {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let (batch, chunk) = (batches::find(&ctx.db, self.batch).await?, lines::first(&ctx.db, self.batch).await?);
+        let (batch, chunk) = (ctx.batch(self.batch).await?, lines::first(&ctx.db, self.batch).await?);
         let (Some(batch), Some(chunk)) = (batch, chunk) else {
             return Ok(End::Moot);
         };
@@ -88,9 +88,15 @@ async fn birth(ctx: &Context, upload: Upload, known: &HashMap<Digest, i64>) -> R
     // The door has compared the sizes. Where the blob came later, the bucket refuses what does not fit.
     let known = size.filter(|size| upload.size.is_none_or(|declared| declared == *size));
     let text = serde_json::to_string(&policy).expect("a policy is a map of strings");
-    let upload =
-        Upload { status: Status::Issued, policy: Some(text), policy_expires_at: Some(policy.expires_at), ..upload };
-    Ok(Birth { upload, known, poll_at: Some(ctx.now() + ctx.limits.first_poll) })
+    let now = ctx.now();
+    let upload = Upload {
+        status: Status::Issued,
+        policy: Some(text),
+        policy_expires_at: Some(policy.expires_at),
+        issued_at: Some(now),
+        ..upload
+    };
+    Ok(Birth { upload, known, poll_at: Some(now + ctx.limits.first_poll) })
 }
 
 /// The sizes of those bytes that the org has and that are whole in the bucket.
@@ -119,7 +125,7 @@ mod tests {
     use super::*;
     use crate::ledger::page::Page;
     use crate::ledger::uploads;
-    use crate::ledger::{files, members};
+    use crate::ledger::{batches, files, members};
     use crate::model::batch::Progress;
     use crate::resume_stalled::ResumeStalled;
     use crate::testkit::World;

@@ -28,7 +28,7 @@ impl Job for IssuePolicy {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let Some(upload) = uploads::find(&ctx.db, self.upload).await?.filter(lacks_policy) else {
+        let Some(upload) = ctx.upload(self.upload).await?.filter(lacks_policy) else {
             return Ok(End::Moot);
         };
         let policy = ctx.bucket.sign(terms(ctx, &upload)).await?;
@@ -54,6 +54,7 @@ pub(crate) fn terms(ctx: &Context, upload: &Upload) -> PolicyTerms {
         max_size: upload.size.unwrap_or(ctx.limits.max_size),
         content_type: upload.content_type.clone(),
         sha256: upload.sha256,
+        traceparent: upload.traceparent,
         expires_at: ctx.now() + policy_life(ctx.limits.policy_life, upload.size),
     }
 }

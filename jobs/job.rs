@@ -14,10 +14,11 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
-use crate::ledger::{Db, LedgerError};
-use crate::model::{Timestamp, Upload, words};
+use crate::ledger::{Db, LedgerError, batches, failures, uploads};
+use crate::model::{Batch, Timestamp, TraceParent, Upload, words};
 use crate::outside::{Bucket, BucketError, Clock, Queue, QueueError};
 use crate::roster;
 
@@ -43,6 +44,20 @@ impl Context {
         self.clock.now()
     }
 
+    /// The upload that a run is about, whose lines say from here on which trace it belongs to.
+    pub(crate) async fn upload(&self, id: Uuid) -> Result<Option<Upload>, LedgerError> {
+        let upload = uploads::find(&self.db, id).await?;
+        show_trace(upload.as_ref().and_then(|upload| upload.traceparent));
+        Ok(upload)
+    }
+
+    /// As [`Context::upload`], of a batch.
+    pub(crate) async fn batch(&self, id: Uuid) -> Result<Option<Batch>, LedgerError> {
+        let batch = batches::find(&self.db, id).await?;
+        show_trace(batch.as_ref().and_then(|batch| batch.traceparent));
+        Ok(batch)
+    }
+
     /// Puts one job on, due at once.
     pub async fn push<J: Job>(&self, job: &J) -> Result<(), QueueError> {
         self.queue.push(vec![NewJob::of(job, Lane::Interactive, self.now())]).await
@@ -52,6 +67,13 @@ impl Context {
     pub async fn push_next<J: Job>(&self, upload: &Upload, job: &J) -> Result<(), QueueError> {
         let lane = if upload.batch_id.is_some() { Lane::Bulk } else { Lane::Interactive };
         self.queue.push(vec![NewJob::of(job, lane, self.now())]).await
+    }
+}
+
+/// For runs that load their row by other ways.
+pub(crate) fn show_trace(traceparent: Option<TraceParent>) {
+    if let Some(parent) = traceparent {
+        parent.show();
     }
 }
 
@@ -378,19 +400,21 @@ pub async fn perform(ctx: &Context, delivery: &Delivery) -> Verdict {
         kind = entry.kind,
         subject = %delivery.subject,
         attempt = delivery.attempt,
+        trace_id = Empty,
     );
     let started = Instant::now();
     metrics::histogram!("longshore_job_wait_seconds", "kind" => entry.kind)
         .record(ctx.now().since(delivery.due).as_secs_f64());
     let work = AssertUnwindSafe((entry.run)(ctx.clone(), delivery.payload.clone())).catch_unwind();
-    let verdict = async {
+    async {
         let ended = tokio::time::timeout(entry.time_limit, work).await;
-        conclude(delivery, entry.kind, judge(ctx, entry, delivery, ended))
+        metrics::histogram!("longshore_job_run_seconds", "kind" => entry.kind).record(started.elapsed().as_secs_f64());
+        let verdict = conclude(delivery, entry.kind, judge(ctx, entry, delivery, ended));
+        note_failure(ctx, delivery, &verdict).await;
+        verdict
     }
     .instrument(span)
-    .await;
-    metrics::histogram!("longshore_job_run_seconds", "kind" => entry.kind).record(started.elapsed().as_secs_f64());
-    verdict
+    .await
 }
 
 type Ended = Result<std::thread::Result<Result<End, Failure>>, tokio::time::error::Elapsed>;
@@ -418,13 +442,29 @@ fn judge(ctx: &Context, entry: &Entry, delivery: &Delivery, ended: Ended) -> Ver
 fn conclude(delivery: &Delivery, kind: &'static str, verdict: Verdict) -> Verdict {
     metrics::counter!("longshore_jobs_finished_total", "kind" => kind, "outcome" => verdict.outcome()).increment(1);
     match &verdict {
-        Verdict::Finished(_) | Verdict::Snoozed { .. } => {}
+        Verdict::Finished(_) => tracing::debug!(outcome = verdict.outcome(), "ended"),
+        Verdict::Snoozed { .. } => {}
         Verdict::Retried { error, .. } => tracing::warn!(error, "will be tried again"),
         Verdict::Dead { reason, error } => {
             tracing::error!(reason, error, kind = delivery.kind, subject = %delivery.subject, "job is dead");
         }
     }
     verdict
+}
+
+/// How long the ledger may take to keep what went wrong: perhaps it is what went wrong.
+const NOTING: Duration = Duration::from_secs(2);
+
+/// Keeps a failed attempt for whoever asks later, as far as the ledger can.
+async fn note_failure(ctx: &Context, delivery: &Delivery, verdict: &Verdict) {
+    let (Verdict::Retried { error, .. } | Verdict::Dead { error, .. }) = verdict else { return };
+    let noting = failures::note(&ctx.db, (delivery.subject, &delivery.kind), error, ctx.now());
+    let fault = match tokio::time::timeout(NOTING, noting).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => with_causes(&error),
+        Err(_) => format!("the ledger was silent for {NOTING:?}"),
+    };
+    tracing::warn!(error = fault, "the failed attempt is not kept");
 }
 
 /// Half a second, doubled for each attempt up to an hour and eight minutes, with a jitter of a quarter to either side.

@@ -41,7 +41,6 @@ pub mod close_batches;
 pub mod collect_blobs;
 pub mod expire_uploads;
 pub mod fold_reports;
-pub mod forget_keys;
 pub mod issue_batch;
 pub mod issue_policy;
 pub mod list_batch;
@@ -52,6 +51,7 @@ pub mod record_arrival;
 pub mod resume_stalled;
 pub mod store_file;
 pub mod sweep_bucket;
+pub mod tidy_ledger;
 pub mod verify_upload;
 
 #[cfg(feature = "testkit")]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::admit_object::AdmitObject;
-use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
+use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool, show_trace};
 use crate::ledger::{listings, prefixes};
 use crate::model::upload::ArrivedVia;
 use crate::model::{Batch, Status, keys};
@@ -44,6 +44,7 @@ impl Job for ListBatch {
         let Some(batch) = listings::begin(&ctx.db, self.batch, ctx.now()).await? else {
             return Ok(End::Moot);
         };
+        show_trace(batch.traceparent);
         let mut place = batch.listed_to.clone();
         for _ in 0..PAGES {
             let (_, next) = list_page(ctx, &batch, place.as_deref(), self.via).await?;

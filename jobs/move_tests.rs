@@ -85,6 +85,7 @@ fn terms(world: &World, seen: &Upload) -> PolicyTerms {
         max_size: 5,
         content_type: None,
         sha256: None,
+        traceparent: None,
         expires_at: world.ctx.now() + Duration::from_secs(900),
     }
 }

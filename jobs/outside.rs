@@ -9,8 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use uuid::Uuid;
 
-use crate::job::NewJob;
+use crate::job::{NewJob, Pool};
 use crate::model::policy::{PolicyTerms, PostPolicy};
 use crate::model::{Digest, Timestamp};
 
@@ -36,7 +37,36 @@ impl Clock for SystemClock {
 pub trait Queue: Send + Sync {
     /// Puts the jobs on, all or none.
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError>;
+
+    /// The jobs about these that wait or run now, in no order. Cheap for some few.
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError>;
 }
+
+/// A job as the queue has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedJob {
+    /// Its name.
+    pub kind: String,
+    /// What it is about.
+    pub subject: Uuid,
+    /// Who runs it.
+    pub pool: Pool,
+    /// Whether a worker holds it.
+    pub is_running: bool,
+    /// Since when it may run, or from when on.
+    pub due: Timestamp,
+    /// How many attempts have failed.
+    pub attempts: u32,
+    /// How many it has.
+    pub max_attempts: u32,
+    /// What went wrong last; `None` where nothing did, and on queues that do not keep it.
+    pub error: Option<String>,
+}
+
+/// A queue could not be asked what it has.
+#[derive(Debug, thiserror::Error)]
+#[error("look for jobs on the queue")]
+pub struct LookError(#[source] pub BoxError);
 
 /// A queue could not be reached or refused.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +90,16 @@ pub struct ObjectHead {
     pub etag: String,
     /// The media type it was stored with.
     pub content_type: Option<String>,
-    /// When it was stored.
+    /// When it was stored; the epoch where the server did not say.
     pub modified_at: Timestamp,
+}
+
+impl ObjectHead {
+    /// When it was stored; `None` where the server did not say.
+    #[must_use]
+    pub fn landed_at(&self) -> Option<Timestamp> {
+        Some(self.modified_at).filter(|at| *at > Timestamp::default())
+    }
 }
 
 /// The bytes of one version of an object.

@@ -35,7 +35,7 @@ impl Job for RecordArrival {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+        let Some(upload) = ctx.upload(self.upload).await? else {
             count(self.via, "unknown_key");
             return Ok(End::Moot);
         };

@@ -5,7 +5,6 @@ use crate::close_batches::CloseBatches;
 use crate::collect_blobs::CollectBlobs;
 use crate::expire_uploads::ExpireUploads;
 use crate::fold_reports::FoldReports;
-use crate::forget_keys::ForgetKeys;
 use crate::issue_batch::IssueBatch;
 use crate::issue_policy::IssuePolicy;
 use crate::job::Entry;
@@ -17,6 +16,7 @@ use crate::record_arrival::RecordArrival;
 use crate::resume_stalled::ResumeStalled;
 use crate::store_file::StoreFile;
 use crate::sweep_bucket::SweepBucket;
+use crate::tidy_ledger::TidyLedger;
 use crate::verify_upload::VerifyUpload;
 
 static ROSTER: &[Entry] = &[
@@ -33,7 +33,7 @@ static ROSTER: &[Entry] = &[
     Entry::of::<CloseBatches>(),
     Entry::of::<SweepBucket>(),
     Entry::of::<CollectBlobs>(),
-    Entry::of::<ForgetKeys>(),
+    Entry::of::<TidyLedger>(),
     Entry::of::<FoldReports>(),
     Entry::of::<RebuildReports>(),
     Entry::of::<Noop>(),

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::fold_reports::FoldReports;
 use crate::job::{Context, End, Job, JobError, Lane, NewJob, Pool};
+use crate::ledger::blobs;
 use crate::ledger::files::{self, Stored};
-use crate::ledger::{blobs, uploads};
 use crate::model::file::{Blob, BlobState};
 use crate::model::{Digest, Status, Timestamp, Upload, keys};
 use crate::outside::{BucketError, ObjectHead};
@@ -37,7 +37,7 @@ impl Job for StoreFile {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+        let Some(upload) = ctx.upload(self.upload).await? else {
             return Ok(End::Moot);
         };
         match (upload.status, pinned(&upload), upload.verified_sha256) {

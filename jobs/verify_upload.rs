@@ -46,7 +46,7 @@ impl Job for VerifyUpload {
     }
 
     async fn run(self, ctx: &Context) -> Result<End, JobError> {
-        let Some(upload) = uploads::find(&ctx.db, self.upload).await? else {
+        let Some(upload) = ctx.upload(self.upload).await? else {
             return Ok(End::Moot);
         };
         match (upload.status, pinned(&upload)) {

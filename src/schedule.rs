@@ -10,7 +10,6 @@ use longshore_jobs::close_batches::CloseBatches;
 use longshore_jobs::collect_blobs::CollectBlobs;
 use longshore_jobs::expire_uploads::ExpireUploads;
 use longshore_jobs::fold_reports::FoldReports;
-use longshore_jobs::forget_keys::ForgetKeys;
 use longshore_jobs::job::{Context, Job, JobError, Lane, NewJob, with_causes};
 use longshore_jobs::ledger::schedules;
 use longshore_jobs::model::Timestamp;
@@ -18,6 +17,7 @@ use longshore_jobs::poll_arrivals::PollArrivals;
 use longshore_jobs::rebuild_reports::RebuildReports;
 use longshore_jobs::resume_stalled::ResumeStalled;
 use longshore_jobs::sweep_bucket::SweepBucket;
+use longshore_jobs::tidy_ledger::TidyLedger;
 use tokio_util::sync::CancellationToken;
 
 /// How often the clock is looked at. A tick is late by at most this.
@@ -64,7 +64,7 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (ResumeStalled::KIND, |now| NewJob::of(&ResumeStalled {}, Lane::Interactive, now)),
     (ExpireUploads::KIND, |now| NewJob::of(&ExpireUploads {}, Lane::Interactive, now)),
     (CollectBlobs::KIND, |now| NewJob::of(&CollectBlobs {}, Lane::Interactive, now)),
-    (ForgetKeys::KIND, |now| NewJob::of(&ForgetKeys {}, Lane::Bulk, now)),
+    (TidyLedger::KIND, |now| NewJob::of(&TidyLedger {}, Lane::Bulk, now)),
     (CloseBatches::KIND, |now| NewJob::of(&CloseBatches {}, Lane::Interactive, now)),
     (SweepBucket::KIND, |now| NewJob::of(&SweepBucket {}, Lane::Interactive, now)),
     (FoldReports::KIND, |now| NewJob::of(&FoldReports { org: None }, Lane::Interactive, now)),

@@ -48,8 +48,9 @@ async fn insert_chunk(tx: &mut Tx<'_>, batch: Uuid, position: i64, lines: String
 async fn insert_batch(tx: &mut Tx<'_>, batch: Batch) -> Result<(), LedgerError> {
     let query = "insert into batches
         (id, org_id, user_id, mode, target_kind, target_number, lines, known, max_files, max_file_size, admitted, policy,
-         policy_expires_at, manifest, manifest_lines, resume_at, resumes, next_poll_at, created_at, updated_at, closed_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)";
+         policy_expires_at, manifest, manifest_lines, resume_at, resumes, next_poll_at, created_at, updated_at, closed_at,
+         traceparent)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
     sql!(tx.on(), c => sqlx::query(query)
         .bind(batch.id)
         .bind(batch.org_id)
@@ -72,6 +73,7 @@ async fn insert_batch(tx: &mut Tx<'_>, batch: Batch) -> Result<(), LedgerError> 
         .bind(batch.created_at)
         .bind(batch.updated_at)
         .bind(batch.closed_at)
+        .bind(batch.traceparent)
         .execute(c).await.map(drop))?;
     Ok(())
 }

@@ -56,6 +56,8 @@ impl Birth {
             deduplicated: Some(true),
             policy: None,
             policy_expires_at: None,
+            issued_at: None,
+            stored_at: Some(self.upload.updated_at),
             resume_at: None,
             ..self.upload.clone()
         })
@@ -65,8 +67,8 @@ impl Birth {
 const WANTING: &str = "update uploads
     set status = given.value ->> 'status', policy = given.value ->> 'policy',
         policy_expires_at = cast(given.value ->> 'ends' as bigint), next_poll_at = cast(given.value ->> 'poll_at' as bigint),
-        resume_at = cast(given.value ->> 'resume_at' as bigint), arrived_size = null, verified_sha256 = null,
-        deduplicated = null
+        resume_at = cast(given.value ->> 'resume_at' as bigint), issued_at = cast(given.value ->> 'issued_at' as bigint),
+        arrived_size = null, verified_sha256 = null, stored_at = null, deduplicated = null
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')";
 
@@ -171,5 +173,6 @@ fn wanting_row(birth: &Birth) -> Value {
         "ends": upload.policy_expires_at.map(millis),
         "poll_at": poll_at.map(millis),
         "resume_at": upload.resume_at.map(millis),
+        "issued_at": upload.issued_at.map(millis),
     })
 }

@@ -44,6 +44,31 @@ pub struct DeadLetter {
     pub died_at: Timestamp,
 }
 
+impl DeadLetter {
+    /// What its reason means, and what a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let (id, about) = (self.id, self.subject);
+        let cause = match self.reason.as_str() {
+            "attempts" => "Every attempt failed; the error is that of the last. Mend its cause.".to_owned(),
+            "gave_up" => "No attempt can succeed as things stand. Mend what the error names.".to_owned(),
+            "undecodable" => {
+                "Its payload is not what this version reads: it was written by another version.".to_owned()
+            }
+            "unknown_kind" => {
+                "This version has no such job: it was pushed by another version. Run that one.".to_owned()
+            }
+            "crashed" => {
+                "It took its worker down with it again and again. Look for what killed the process.".to_owned()
+            }
+            other => format!("It died for the reason {other}."),
+        };
+        format!(
+            "{cause}\n`longshore status {about}` shows what it is about; `longshore jobs retry {id}` puts it on again."
+        )
+    }
+}
+
 /// Which letters are meant: those that match every field that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -235,6 +260,7 @@ mod tests {
     use super::*;
     use crate::job::{Context, Job as _};
     use crate::noop::Noop;
+    use crate::outside::{LookError, QueuedJob};
     use crate::testkit::World;
 
     #[derive(Default)]
@@ -245,6 +271,10 @@ mod tests {
         async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
             self.0.lock().unwrap().extend(jobs);
             Ok(())
+        }
+
+        async fn about(&self, _: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+            Ok(Vec::new())
         }
     }
 

@@ -2,6 +2,7 @@
 //! batch's row names that.
 
 mod hold;
+pub mod spent;
 
 use std::collections::HashSet;
 
@@ -24,6 +25,11 @@ const AT_ONCE: i64 = 5_000;
 #[must_use]
 pub fn new_generation(now: Timestamp) -> i64 {
     (millis(now) << 20) | i64::from(rand::random_range(0..1_u32 << 20))
+}
+
+/// When the manifest of a generation began to come in.
+const fn began_at(generation: i64) -> Timestamp {
+    Timestamp::from_millis(generation >> 20)
 }
 
 /// Writes lines under a generation. Gives the paths that were there already.

@@ -27,6 +27,7 @@ pub mod births;
 pub mod blobs;
 pub mod dead_letters;
 mod engine;
+pub mod failures;
 pub mod files;
 pub mod gather;
 pub mod idempotency;
@@ -51,6 +52,7 @@ pub mod sqlite;
 mod stalled;
 mod steps;
 mod stores;
+pub mod timeline;
 pub mod upload_lists;
 pub mod uploads;
 

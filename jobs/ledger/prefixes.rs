@@ -12,10 +12,11 @@ use super::engine::{Engine, Unit};
 use super::steps::listed;
 use super::uploads::moved;
 use super::{Db, LedgerError, Tx, rows};
+use crate::job::show_trace;
 use crate::model::batch::Mode;
 use crate::model::manifest::Line;
 use crate::model::upload::{ArrivedVia, Reason};
-use crate::model::{Batch, Status, Timestamp, Upload, keys, path};
+use crate::model::{Batch, Status, Timestamp, TraceParent, Upload, keys, path};
 use crate::outside::ObjectHead;
 
 pub(super) const STANDING: &str = "select * from uploads where object_key in (select atom from json_each($1))";
@@ -57,9 +58,14 @@ pub enum Admitted {
     Unknown,
 }
 
-/// Lets an object in, or not. Asked for many at once, they are let in together.
+/// What became of an object, and the trace of its batch.
+pub(super) type Told = (Admitted, Option<TraceParent>);
+
+/// Lets an object in, or not. Asked for many at once, they are let in together. Lines from here on tell the trace of the batch,
+/// which nobody has looked at before.
 pub async fn admit(db: &Db, object: Object) -> Result<Admitted, LedgerError> {
-    let admitted = db.gathered().admit.ask(object).await?;
+    let (admitted, traceparent) = db.gathered().admit.ask(object).await?;
+    show_trace(traceparent);
     match admitted {
         Admitted::Arrived(id) => drop(moved(db, id, Status::Arrived, 1)),
         Admitted::Rejected(id, _) => drop(moved(db, id, Status::Rejected, 1)),
@@ -69,11 +75,11 @@ pub async fn admit(db: &Db, object: Object) -> Result<Admitted, LedgerError> {
 }
 
 /// What became of each, in order.
-pub(super) async fn admit_all(engine: Engine, objects: Vec<Object>) -> Result<Vec<Admitted>, LedgerError> {
+pub(super) async fn admit_all(engine: Engine, objects: Vec<Object>) -> Result<Vec<Told>, LedgerError> {
     engine
         .write(Unit::Statements, move |mut tx| {
             Box::pin(async move {
-                let mut answers = vec![Admitted::Unknown; objects.len()];
+                let mut answers = vec![(Admitted::Unknown, None); objects.len()];
                 // In the order of their ids, so that two processes do not lock two batches in a ring.
                 for (batch, places) in by_batch(&objects) {
                     admit_into(&mut tx, batch, &objects, (&places, &mut answers)).await?;
@@ -96,7 +102,7 @@ async fn admit_into(
     tx: &mut Tx<'_>,
     id: Uuid,
     objects: &[Object],
-    (places, answers): (&[usize], &mut [Admitted]),
+    (places, answers): (&[usize], &mut [Told]),
 ) -> Result<(), LedgerError> {
     let Some(batch) = lock(tx, id).await?.filter(|batch| batch.mode == Mode::Prefix) else { return Ok(()) };
     let prefix = keys::batch_prefix(batch.org_id, batch.id);
@@ -106,11 +112,12 @@ async fn admit_into(
     let mut intake = Intake { admitted: batch.admitted, room: None, rows: Vec::new() };
     for place in ours {
         let object = &objects[place];
-        answers[place] = match taken.insert(object.head.key.clone()) {
+        let admitted = match taken.insert(object.head.key.clone()) {
             false => Admitted::Stands,
             true if batch.closed_at.is_some() => Admitted::Closed,
             true => intake.take(tx, &batch, object).await?,
         };
+        answers[place] = (admitted, batch.traceparent);
     }
     let inserted = rows::insert(tx, intake.rows.iter().map(|row| (row, None))).await?;
     note(tx, &batch, intake.admitted).await?;
@@ -198,6 +205,7 @@ fn new_row(batch: &Batch, object: &Object, reason: Option<Reason>) -> Upload {
         etag: Some(head.etag.clone()),
         arrived_size: Some(head.size),
         arrived_via: Some(object.via),
+        landed_at: head.landed_at(),
         arrived_at: Some(object.now),
         resume_at: reason.is_none().then_some(object.resume_at),
         ..of_batch(batch, filename, object.now)
@@ -209,6 +217,7 @@ fn of_batch(batch: &Batch, filename: String, now: Timestamp) -> Upload {
         target_kind: batch.target_kind,
         target_number: batch.target_number.clone(),
         batch_id: Some(batch.id),
+        traceparent: batch.traceparent,
         ..Upload::requested(batch.org_id, batch.user_id, filename, now)
     }
 }

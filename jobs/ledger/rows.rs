@@ -10,13 +10,16 @@ use crate::model::{Timestamp, Upload};
 const INSERT: &str = "insert into uploads
     (id, org_id, user_id, status, reason, filename, size, arrived_size, content_type, sha256, verified_sha256, target_kind,
      target_number, client_ref, metadata, object_key, policy, policy_expires_at, next_poll_at, etag, arrived_via, changes,
-     file_id, deduplicated, resume_at, resumes, created_at, updated_at, arrived_at, batch_id)
+     file_id, deduplicated, resume_at, resumes, created_at, updated_at, arrived_at, batch_id,
+     issued_at, landed_at, verified_at, stored_at, traceparent)
     select unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5,
         cast(value ->> 6 as bigint), cast(value ->> 7 as bigint), value ->> 8, value ->> 9, value ->> 10, value ->> 11,
         value ->> 12, value ->> 13, value ->> 14, value ->> 15, value ->> 16, cast(value ->> 17 as bigint),
         cast(value ->> 18 as bigint), value ->> 19, value ->> 20, cast(value ->> 21 as bigint), unhex(value ->> 22),
         cast(value ->> 23 as boolean), cast(value ->> 24 as bigint), cast(value ->> 25 as bigint),
-        cast(value ->> 26 as bigint), cast(value ->> 27 as bigint), cast(value ->> 28 as bigint), unhex(value ->> 29)
+        cast(value ->> 26 as bigint), cast(value ->> 27 as bigint), cast(value ->> 28 as bigint), unhex(value ->> 29),
+        cast(value ->> 30 as bigint), cast(value ->> 31 as bigint), cast(value ->> 32 as bigint),
+        cast(value ->> 33 as bigint), value ->> 34
     from json_each($1)
     where true
     on conflict do nothing
@@ -68,5 +71,10 @@ fn row_listed(row: &Upload, poll_at: Option<Timestamp>) -> Value {
         millis(row.updated_at),
         row.arrived_at.map(millis),
         row.batch_id.map(listed),
+        row.issued_at.map(millis),
+        row.landed_at.map(millis),
+        row.verified_at.map(millis),
+        row.stored_at.map(millis),
+        row.traceparent.map(|parent| parent.to_string()),
     ])
 }

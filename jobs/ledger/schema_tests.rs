@@ -148,7 +148,7 @@ const COLUMNS: &str = "
     batches.admitted batches.closed_at batches.created_at batches.id batches.known batches.lines batches.listed_since
     batches.listed_to batches.manifest batches.manifest_lines batches.matched batches.max_file_size batches.max_files batches.mode
     batches.next_poll_at batches.org_id batches.policy batches.policy_expires_at batches.resume_at batches.resumes
-    batches.target_kind batches.target_number batches.updated_at batches.user_id
+    batches.target_kind batches.target_number batches.traceparent batches.updated_at batches.user_id
     blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state
     blobs.unreferenced_at
     dead_letters.attempts dead_letters.crashes dead_letters.died_at dead_letters.error dead_letters.id
@@ -158,6 +158,8 @@ const COLUMNS: &str = "
     files.sha256 files.size files.target_kind files.target_number files.upload_id files.user_id
     idempotency_keys.body_sha256 idempotency_keys.created_at idempotency_keys.key idempotency_keys.made
     idempotency_keys.org_id idempotency_keys.route
+    job_failures.attempts job_failures.error job_failures.first_at job_failures.kind job_failures.last_at
+    job_failures.subject
     jobs.again_at jobs.again_lane jobs.attempts jobs.crashes jobs.created_at jobs.error jobs.id jobs.kind jobs.lane
     jobs.lease_until jobs.losses jobs.payload jobs.pool jobs.run_at jobs.state jobs.subject jobs.token jobs.worker
     manifest_lines.batch_id manifest_lines.generation manifest_lines.path manifest_lines.sha256
@@ -170,9 +172,10 @@ const COLUMNS: &str = "
     schedules.last_tick schedules.name
     uploads.arrived_at uploads.arrived_size uploads.arrived_via uploads.batch_id uploads.changes uploads.client_ref
     uploads.content_type uploads.created_at uploads.deduplicated uploads.etag uploads.file_deleted_at uploads.file_id
-    uploads.filename uploads.id uploads.metadata uploads.next_poll_at uploads.object_key uploads.org_id uploads.policy
-    uploads.policy_expires_at uploads.reason uploads.resume_at uploads.resumes uploads.sha256 uploads.size
-    uploads.status uploads.target_kind uploads.target_number uploads.updated_at uploads.user_id
+    uploads.filename uploads.id uploads.issued_at uploads.landed_at uploads.metadata uploads.next_poll_at
+    uploads.object_key uploads.org_id uploads.policy uploads.policy_expires_at uploads.reason uploads.resume_at
+    uploads.resumes uploads.sha256 uploads.size uploads.status uploads.stored_at uploads.target_kind
+    uploads.target_number uploads.traceparent uploads.updated_at uploads.user_id uploads.verified_at
     uploads.verified_sha256
 ";
 
@@ -202,6 +205,7 @@ const INDEXES: &str = "
     dead_letters.dead_letters_by_subject
     files.files_by_blob files.files_by_name files.files_by_org files.files_by_target
     idempotency_keys.idempotency_keys_by_age
+    job_failures.job_failures_by_age
     jobs.jobs_leased jobs.jobs_waiting
     report_deltas.report_deltas_by_org
     uploads.uploads_by_batch uploads.uploads_by_former_ref uploads.uploads_by_org uploads.uploads_by_ref!

@@ -17,7 +17,7 @@ use super::births::{Birth, Born, insert_all};
 use super::engine::{Engine, Unit};
 use super::files::Stored;
 use super::gather::Gather;
-use super::prefixes::{Admitted, Object, admit_all};
+use super::prefixes::{Object, Told, admit_all};
 use super::refs::ref_stands;
 use super::stores::{Store, store_all};
 use super::{LedgerError, Tx};
@@ -36,7 +36,7 @@ pub(super) struct Issue {
 pub(super) const ISSUE: &str = "update uploads
     set status = 'issued', policy = given.value ->> 'policy', policy_expires_at = cast(given.value ->> 'ends' as bigint),
         next_poll_at = cast(given.value ->> 'poll_at' as bigint), resume_at = null, resumes = 0,
-        updated_at = cast(given.value ->> 'now' as bigint)
+        issued_at = cast(given.value ->> 'now' as bigint), updated_at = cast(given.value ->> 'now' as bigint)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')
       and (status || '' = 'requested' or (status || '' = 'issued' and policy is null))
@@ -49,6 +49,7 @@ pub(super) struct Arrive {
     pub(super) etag: String,
     pub(super) size: i64,
     pub(super) via: &'static str,
+    pub(super) landed: Option<i64>,
     pub(super) now: i64,
     pub(super) resume_at: i64,
 }
@@ -59,9 +60,9 @@ pub(super) struct Arrive {
 pub(super) const ARRIVE: &str = concat!(
     "update uploads
     set status = 'arrived', etag = given.value ->> 'etag', arrived_size = cast(given.value ->> 'size' as bigint),
-        arrived_via = given.value ->> 'via', arrived_at = cast(given.value ->> 'now' as bigint),
-        updated_at = cast(given.value ->> 'now' as bigint), next_poll_at = null,
-        resume_at = cast(given.value ->> 'resume_at' as bigint), resumes = 0, policy = null
+        arrived_via = given.value ->> 'via', landed_at = cast(given.value ->> 'landed' as bigint),
+        arrived_at = cast(given.value ->> 'now' as bigint), updated_at = cast(given.value ->> 'now' as bigint),
+        next_poll_at = null, resume_at = cast(given.value ->> 'resume_at' as bigint), resumes = 0, policy = null
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')
       and (status || '' in ('requested', 'issued') or (status = 'expired' and (client_ref is null or (
@@ -94,8 +95,8 @@ pub(super) struct Verify {
 
 pub(super) const VERIFY: &str = "update uploads
     set status = 'verified', verified_sha256 = given.value ->> 'sha256',
-        updated_at = cast(given.value ->> 'now' as bigint), resume_at = cast(given.value ->> 'resume_at' as bigint),
-        resumes = 0
+        verified_at = cast(given.value ->> 'now' as bigint), updated_at = cast(given.value ->> 'now' as bigint),
+        resume_at = cast(given.value ->> 'resume_at' as bigint), resumes = 0
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status || '' = 'arrived' and etag = given.value ->> 'etag'
       and (batch_id is null or given.value ->> 'sha256' = coalesce((
@@ -116,7 +117,7 @@ pub(crate) struct Gathered {
     pub(super) verify: Gather<Verify, bool>,
     pub(super) store: Gather<Store, Stored>,
     pub(super) insert: Gather<Birth, Born>,
-    pub(super) admit: Gather<Object, Admitted>,
+    pub(super) admit: Gather<Object, Told>,
 }
 
 impl Gathered {

@@ -26,7 +26,8 @@ pub(super) struct Store {
 }
 
 pub(super) const DONE: &str = "update uploads
-    set status = 'done', updated_at = cast(given.value ->> 'now' as bigint), resume_at = null, next_poll_at = null, policy = null
+    set status = 'done', stored_at = cast(given.value ->> 'now' as bigint),
+        updated_at = cast(given.value ->> 'now' as bigint), resume_at = null, next_poll_at = null, policy = null
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id') and status || '' = 'verified' and etag = given.value ->> 'etag'
     returning uploads.id";
@@ -59,7 +60,7 @@ pub(super) const DEDUPLICATED: &str = "update uploads
     where uploads.id = unhex(given.value ->> 0)";
 
 pub(super) const PUT_BACK: &str = "update uploads
-    set status = 'verified', updated_at = cast(given.value ->> 'updated_at' as bigint),
+    set status = 'verified', stored_at = null, updated_at = cast(given.value ->> 'updated_at' as bigint),
         resume_at = cast(given.value ->> 'resume_at' as bigint)
     from json_each($1) given
     where uploads.id = unhex(given.value ->> 'id')";

@@ -55,8 +55,8 @@ pub async fn renew(
         .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
-                    set status = 'issued', policy = null, policy_expires_at = $2, resume_at = $3, resumes = 0,
-                        updated_at = $4
+                    set status = 'issued', policy = null, policy_expires_at = $2, issued_at = null, resume_at = $3,
+                        resumes = 0, updated_at = $4
                     where id = $1 and status in ('issued', 'expired')";
                 Ok(sql!(tx.on(), c => sqlx::query(query)
                     .bind(id)
@@ -82,7 +82,8 @@ pub async fn arrive(
     times: (Timestamp, Timestamp),
 ) -> Result<bool, LedgerError> {
     let (now, resume_at) = (millis(times.0), millis(times.1));
-    let arrive = Arrive { id: listed(id), etag: head.etag.clone(), size: head.size, via: via.as_str(), now, resume_at };
+    let (etag, size, landed) = (head.etag.clone(), head.size, head.landed_at().map(millis));
+    let arrive = Arrive { id: listed(id), etag, size, via: via.as_str(), landed, now, resume_at };
     let done = db.gathered().arrive.ask(arrive).await?;
     Ok(moved(db, id, Status::Arrived, done.into()))
 }
@@ -109,12 +110,13 @@ pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timest
         return Ok(false);
     }
     let (id, from, old, etag, size) = (seen.id, seen.status, seen.etag.clone(), head.etag.clone(), head.size);
+    let landed = head.landed_at();
     let done = db
         .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
-                    set status = 'arrived', etag = $4, arrived_size = $5, verified_sha256 = null, changes = changes + 1,
-                        updated_at = $6
+                    set status = 'arrived', etag = $4, arrived_size = $5, landed_at = $6, verified_sha256 = null,
+                        verified_at = null, changes = changes + 1, updated_at = $7
                     where id = $1 and status = $2 and etag = $3";
                 Ok(sql!(tx.on(), c => sqlx::query(query)
                     .bind(id)
@@ -122,6 +124,7 @@ pub async fn arrive_again(db: &Db, seen: &Upload, head: &ObjectHead, now: Timest
                     .bind(old)
                     .bind(etag)
                     .bind(size)
+                    .bind(landed)
                     .bind(now)
                     .execute(c)
                     .await?

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::target::TargetKind;
-use super::{Status, Target, Timestamp, words};
+use super::{Status, Target, Timestamp, TraceParent, words};
 
 /// The most lines that one call may carry.
 pub const MOST_LINES: usize = 10_000;
@@ -70,6 +70,8 @@ pub struct Batch {
     pub updated_at: Timestamp,
     /// When it ceased to take anything in.
     pub closed_at: Option<Timestamp>,
+    /// The trace of the request that asked for it, which its uploads share.
+    pub traceparent: Option<TraceParent>,
 }
 
 impl Batch {
@@ -117,6 +119,7 @@ impl Batch {
             created_at: now,
             updated_at: now,
             closed_at: None,
+            traceparent: None,
         }
     }
 

@@ -47,6 +47,7 @@ impl Line {
             client_ref: self.client_ref,
             metadata: self.metadata,
             batch_id: Some(batch.id),
+            traceparent: batch.traceparent,
             ..Upload::requested(batch.org_id, batch.user_id, self.filename, now)
         }
     }

@@ -17,8 +17,10 @@ pub mod path;
 pub mod policy;
 pub mod report;
 pub mod sigv4;
+pub mod step;
 pub mod target;
 pub mod time;
+pub mod trace;
 pub mod upload;
 
 pub use batch::Batch;
@@ -26,6 +28,7 @@ pub use digest::Digest;
 pub use line::Line;
 pub use target::Target;
 pub use time::Timestamp;
+pub use trace::TraceParent;
 pub use upload::{Status, Upload};
 
 /// Lets a type with `Display` and `FromStr` be a text column, on every engine of sqlx.

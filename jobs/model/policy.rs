@@ -17,12 +17,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::sigv4::{ALGORITHM, Signer};
-use super::{Digest, Timestamp};
+use super::{Digest, Timestamp, TraceParent};
 
 pub use super::sigv4::Credentials;
 
 /// In a form's `key` this stands for the name of the file that is posted, which the bucket puts in its place.
 pub const FILENAME: &str = "${filename}";
+
+/// The field, and the metadata of the object, that names its trace.
+const TRACE_FIELD: &str = "x-amz-meta-traceparent";
 
 /// Where a policy lets its client put bytes, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct PolicyTerms {
     pub content_type: Option<String>,
     /// The digest that the client declared: signed in, so that servers which can check it do.
     pub sha256: Option<Digest>,
+    /// The trace that the object is to name, as metadata.
+    pub traceparent: Option<TraceParent>,
     /// When the policy ends, unless the credentials end sooner.
     pub expires_at: Timestamp,
 }
@@ -105,6 +110,7 @@ fn fields_to_sign(terms: &PolicyTerms, signer: &Signer<'_>) -> BTreeMap<String, 
         ("Content-Type", terms.content_type.clone()),
         ("x-amz-checksum-algorithm", terms.sha256.map(|_| "SHA256".to_owned())),
         ("x-amz-checksum-sha256", terms.sha256.map(Digest::to_base64)),
+        (TRACE_FIELD, terms.traceparent.map(|parent| parent.to_string())),
         ("x-amz-security-token", signer.credentials.session_token.clone()),
     ];
     let (owner, id) = terms.place.owner();
@@ -139,6 +145,7 @@ mod tests {
             max_size: 5,
             content_type: None,
             sha256: None,
+            traceparent: None,
             expires_at: Timestamp::from_millis(1_451_433_600_000),
         }
     }
@@ -188,8 +195,13 @@ mod tests {
 
     #[test]
     fn what_is_optional_is_sent_and_signed_when_it_is_there() {
-        let declared =
-            PolicyTerms { content_type: Some("image/png".to_owned()), sha256: Some(Digest::of(b"bytes")), ..terms() };
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let declared = PolicyTerms {
+            content_type: Some("image/png".to_owned()),
+            sha256: Some(Digest::of(b"bytes")),
+            traceparent: Some(traceparent.parse().unwrap()),
+            ..terms()
+        };
         let credentials = Credentials { session_token: Some("token".to_owned()), ..example() };
 
         let (fields, document) = signed(&declared, &credentials);
@@ -199,6 +211,7 @@ mod tests {
             ("Content-Type", "image/png"),
             ("x-amz-checksum-algorithm", "SHA256"),
             ("x-amz-checksum-sha256", &checksum),
+            ("x-amz-meta-traceparent", traceparent),
             ("x-amz-security-token", "token"),
         ] {
             assert_eq!(fields[name], value);

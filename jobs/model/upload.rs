@@ -15,7 +15,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::target::TargetKind;
-use super::{Digest, Target, Timestamp, keys, words};
+use super::{Digest, Target, Timestamp, TraceParent, keys, words};
 
 /// The largest object that one POST or one copy can carry: 5 GB (Amazon S3 user guide, "Uploading objects").
 pub const MAX_SIZE: i64 = 5_000_000_000;
@@ -158,8 +158,18 @@ pub struct Upload {
     pub created_at: Timestamp,
     /// When it last moved.
     pub updated_at: Timestamp,
-    /// When the object arrived.
+    /// When the policy that stands, or the last one that stood, was signed.
+    pub issued_at: Option<Timestamp>,
+    /// When the object was stored, as the bucket tells.
+    pub landed_at: Option<Timestamp>,
+    /// When we heard of that.
     pub arrived_at: Option<Timestamp>,
+    /// When its bytes were hashed.
+    pub verified_at: Option<Timestamp>,
+    /// When it became a file.
+    pub stored_at: Option<Timestamp>,
+    /// The trace of the request that asked for it; `None` when nobody asked by HTTP.
+    pub traceparent: Option<TraceParent>,
     /// The batch that it came with; `None` when it was asked for alone.
     pub batch_id: Option<Uuid>,
     /// When its file was deleted; `None` while the org has it, and where there never was one.
@@ -199,7 +209,12 @@ impl Upload {
             resumes: 0,
             created_at: now,
             updated_at: now,
+            issued_at: None,
+            landed_at: None,
             arrived_at: None,
+            verified_at: None,
+            stored_at: None,
+            traceparent: None,
             batch_id: None,
             file_deleted_at: None,
         }

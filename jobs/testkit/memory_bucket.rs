@@ -66,6 +66,11 @@ impl MemoryBucket {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.to_owned());
     }
 
+    /// Ends what [`MemoryBucket::break_key`] began.
+    pub fn mend_key(&self, prefix: &str) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(prefix);
+    }
+
     /// From now on nothing below the prefix can be removed; what it is to be removed with goes all the same.
     pub fn keep_key(&self, prefix: &str) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.to_owned());

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::job::{Context, Delivery, NewJob, Verdict, perform};
 use crate::model::Timestamp;
-use crate::outside::{Queue, QueueError};
+use crate::outside::{LookError, Queue, QueueError, QueuedJob};
 
 /// Keeps jobs, unique by kind and subject.
 #[derive(Default)]
@@ -119,6 +119,25 @@ impl Queue for MemoryQueue {
             state.waiting.insert(key, joined);
         }
         Ok(())
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        let state = self.lock();
+        let ours = state.waiting.values().filter(|(job, _)| subjects.contains(&job.subject()));
+        Ok(ours.map(|(job, attempt)| queued(job, *attempt)).collect())
+    }
+}
+
+fn queued(job: &NewJob, attempt: u32) -> QueuedJob {
+    QueuedJob {
+        kind: job.kind().to_owned(),
+        subject: job.subject(),
+        pool: job.pool(),
+        is_running: false,
+        due: job.due(),
+        attempts: attempt - 1,
+        max_attempts: job.max_attempts(),
+        error: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use longshore_jobs::ledger::Db;
-use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
+use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, SystemClock};
 use uuid::Uuid;
@@ -111,23 +111,9 @@ async fn explain(db: &Db, id: Uuid) -> Result<(), Failure> {
         letter.died_at,
         letter.payload,
         letter.error,
-        advice(&letter),
+        letter.advice(),
     ));
     Ok(())
-}
-
-/// What a person can do about it.
-fn advice(letter: &DeadLetter) -> String {
-    let (id, about) = (letter.id, letter.subject);
-    let cause = match letter.reason.as_str() {
-        "attempts" => "Every attempt failed; the error is that of the last. Mend its cause.".to_owned(),
-        "gave_up" => "No attempt can succeed as things stand. Mend what the error names.".to_owned(),
-        "undecodable" => "Its payload is not what this version reads: it was written by another version.".to_owned(),
-        "unknown_kind" => "This version has no such job: it was pushed by another version. Run that one.".to_owned(),
-        "crashed" => "It took its worker down with it again and again. Look for what killed the process.".to_owned(),
-        other => format!("It died for the reason {other}."),
-    };
-    format!("{cause}\n`longshore status {about}` shows what it is about; `longshore jobs retry {id}` puts it on again.")
 }
 
 async fn retry(db: &Db, config: &Config, selection: Selection) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use http::{HeaderMap, header};
 use longshore_jobs::job::Context;
 use longshore_jobs::ledger::{LedgerError, api_keys};
 use longshore_jobs::model::org::{ApiKey, Scope, Token};
-use longshore_jobs::model::{Digest, Timestamp};
+use longshore_jobs::model::{Digest, Timestamp, TraceParent};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -26,24 +26,32 @@ const LIFE: Duration = Duration::from_secs(5);
 /// How many keys are remembered at most.
 const MOST: usize = 10_000;
 
-/// An API key whose secret was shown.
+/// An API key whose secret was shown, and the trace that the call belongs to.
 #[derive(Clone, Debug)]
-pub struct Caller(ApiKey);
+pub struct Caller {
+    key: ApiKey,
+    trace: Option<TraceParent>,
+}
 
 impl Caller {
     /// Whose files it reaches.
     pub const fn org(&self) -> Uuid {
-        self.0.org_id
+        self.key.org_id
     }
 
     /// Who owns what it uploads.
     pub const fn user(&self) -> Uuid {
-        self.0.user_id
+        self.key.user_id
+    }
+
+    /// Our part in the trace, for what the call makes.
+    pub const fn trace(&self) -> Option<TraceParent> {
+        self.trace
     }
 
     /// Whether it has the scope.
     pub fn may(&self, scope: Scope) -> bool {
-        self.0.scopes.has(scope)
+        self.key.scopes.has(scope)
     }
 
     /// Refuses a caller without the scope.
@@ -72,7 +80,8 @@ impl FromRequestParts<Arc<Http>> for Caller {
         let kept = found.as_ref().map_or(Digest::of(b""), |key| key.secret_hash);
         let matches = bool::from(sent.as_bytes().ct_eq(kept.as_bytes()));
         let key = found.filter(|key| matches && key.stands(http.ctx.now()));
-        key.map(Self).ok_or(ApiError::Authentication)
+        let trace = parts.extensions.get::<TraceParent>().copied();
+        key.map(|key| Self { key, trace }).ok_or(ApiError::Authentication)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`], [`batches`]: the API; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the
+//! - [`uploads`], [`files`], [`batches`]: the API; `admin`: for operators; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the
 //!   upload page; [`openapi`]: the API described by itself, and how to document a route.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
+mod admin;
 mod answer;
 mod asked;
 mod auth;
@@ -124,6 +125,7 @@ fn documented() -> OpenApiRouter<Arc<Http>> {
         .merge(uploads::routes())
         .merge(files::routes())
         .merge(batches::routes())
+        .merge(admin::routes())
 }
 
 /// Metrics and probes and nothing else, for an address of its own.

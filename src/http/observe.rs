@@ -1,4 +1,4 @@
-//! What every request gets: an id, a span, a guard against panics, and its place in the metrics.
+//! What every request gets: an id, a trace, a span, a guard against panics, and its place in the metrics.
 //!
 //! Labels and span fields name the route's template and never the path, so that neither ids nor secrets get into them.
 
@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use longshore_jobs::model::TraceParent;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
@@ -17,20 +18,27 @@ use uuid::Uuid;
 use super::errors::ApiError;
 use super::linger::Rest;
 
+/// W3C Trace Context, level 1.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that is taken over from a client.
 const LONGEST_ID: usize = 128;
 
 /// Wraps every route and the fallbacks.
-pub async fn observe(request: Request, next: Next) -> Response {
+pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
     let started = Instant::now();
-    let span = tracing::info_span!("request", method, route, status = Empty, id = id.to_str().unwrap_or_default());
+    let trace = trace_of(request.headers());
+    let shown = (!tells_its_trace(method, &route)).then(|| tracing::field::display(trace.trace_id()));
+    let id_text = id.to_str().unwrap_or_default();
+    let span = tracing::info_span!("request", method, route, status = Empty, id = id_text, trace_id = shown);
+    request.extensions_mut().insert(trace);
     let mut response = answer(request, next).instrument(span.clone()).await;
     span.record("status", response.status().as_u16());
+    span.in_scope(|| tracing::debug!("answered"));
     count(route, method, &response, started);
     response.headers_mut().insert(REQUEST_ID, id);
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -47,6 +55,19 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .filter(sane)
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::now_v7().to_string()).expect("a UUID is visible ASCII"))
+}
+
+/// Our part in the caller's trace, or in a new one where the caller tells none that is well formed, or several.
+fn trace_of(headers: &HeaderMap) -> TraceParent {
+    let mut told = headers.get_all(TRACEPARENT).iter();
+    let only = told.next().filter(|_| told.next().is_none());
+    let parent = only.and_then(|value| value.to_str().ok()?.trim().parse::<TraceParent>().ok());
+    parent.map_or_else(TraceParent::begin, TraceParent::our_part)
+}
+
+/// Whether a form posted to the local bucket may name its trace itself, as the policy that it was made for does.
+fn tells_its_trace(method: &str, route: &str) -> bool {
+    method == "POST" && route.starts_with("/bucket/")
 }
 
 /// The method as a label: clients can make up as many as they like.

@@ -10,7 +10,8 @@ const LONGEST_TYPE: usize = 255;
 /// An upload that was just asked for, with the media type that its name suggests.
 pub fn fresh(caller: &Caller, filename: String, now: Timestamp) -> Upload {
     let content_type = guess_type(&filename);
-    Upload { content_type, ..Upload::requested(caller.org(), caller.user(), filename, now) }
+    let traceparent = caller.trace();
+    Upload { content_type, traceparent, ..Upload::requested(caller.org(), caller.user(), filename, now) }
 }
 
 /// The media type that a name suggests; `None` when it suggests none.

@@ -19,7 +19,8 @@ use longshore_jobs::model::org::{ApiKey, Scope, Scopes, Token};
 use longshore_jobs::model::policy::{PolicyTerms, PostPolicy};
 use longshore_jobs::model::{Digest, Timestamp};
 use longshore_jobs::outside::{
-    self, BucketAddress, BucketError, Chunks, Clock, Listing, ObjectHead, Queue, QueueError, Stored,
+    self, BucketAddress, BucketError, Chunks, Clock, Listing, LookError, ObjectHead, Queue, QueueError, QueuedJob,
+    Stored,
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use serde_json::Value;
@@ -184,6 +185,25 @@ impl Queue for Line {
             tokio::spawn(work_off(self.works_with.get().unwrap().clone(), Arc::clone(&self.waiting)));
         }
         Ok(())
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(LookError("secret internals of the queue".into()));
+        }
+        let jobs = self.waiting.jobs.lock().unwrap();
+        let ours = jobs.iter().filter(|job| subjects.contains(&job.subject()));
+        let queued = |job: &NewJob| QueuedJob {
+            kind: job.kind().to_owned(),
+            subject: job.subject(),
+            pool: job.pool(),
+            is_running: false,
+            due: job.due(),
+            attempts: 0,
+            max_attempts: job.max_attempts(),
+            error: None,
+        };
+        Ok(ours.map(queued).collect())
     }
 }
 

@@ -61,6 +61,7 @@ macro_rules! every_promise {
                 a_push_of_nothing_is_nothing,
                 concurrent_pushes_and_claims_keep_a_job_unique,
                 depths_tell_what_waits_is_due_and_runs,
+                what_there_is_about_something_is_told,
             ],
             leases: [
                 a_job_comes_back_when_its_lease_runs_out,

@@ -41,4 +41,5 @@ mod isolation;
 mod prefix;
 mod server;
 mod systemd;
+mod traces;
 mod uploads;

@@ -1,5 +1,6 @@
 //! A server of one's own: the real binary, a temporary folder, a free port, a known token.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -127,26 +128,38 @@ impl Place {
         Server { url: process.url.clone(), process, place: self }
     }
 
+    /// As [`Place::up`], with the log in a file.
+    pub fn up_logging_to(self, log: File) -> Server {
+        let mut command = self.command(&["up"]);
+        command.stderr(log);
+        let process = start(command);
+        Server { url: process.url.clone(), process, place: self }
+    }
+
     /// Starts a process that tells its address, and waits for that.
     pub fn spawn(&self, arguments: &[&str]) -> Process {
-        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let url = loop {
-            let mut line = String::new();
-            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended before it told its address");
-            if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
-                break url.trim_end_matches('/').to_owned();
-            }
-        };
-        // Whatever it prints later must not fill the pipe.
-        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Process { url, child }
+        start(self.command(arguments))
     }
 
     /// Starts a process that tells nothing.
     pub fn spawn_quiet(&self, arguments: &[&str]) -> Process {
         Process { url: String::new(), child: self.command(arguments).stdout(Stdio::null()).spawn().unwrap() }
     }
+}
+
+fn start(mut command: Command) -> Process {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let url = loop {
+        let mut line = String::new();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended before it told its address");
+        if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+            break url.trim_end_matches('/').to_owned();
+        }
+    };
+    // Whatever it prints later must not fill the pipe.
+    std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+    Process { url, child }
 }
 
 impl Process {

@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::check::{Form, Permit, Refusal, admit};
 use multer::{Field, Multipart};
 use tokio::time::timeout;
@@ -44,8 +45,11 @@ pub(crate) async fn post(
         return Err(Fault::NoSuchBucket);
     }
     let boundary = boundary(request.headers())?;
+    let caller = request.extensions().get::<TraceParent>().copied();
     let mut body = request.into_body().into_data_stream();
-    let (permit, incoming) = match receive(&bucket, &mut body, boundary).await {
+    let received = receive(&bucket, &mut body, boundary).await;
+    show_trace(received.as_ref().ok().map(|(permit, _)| permit), caller);
+    let (permit, incoming) = match received {
         Ok(received) => received,
         Err(fault) => {
             drain(body, bucket.patience.min(DRAIN_TIME)).await;
@@ -55,6 +59,14 @@ pub(crate) async fn post(
     let status = permit.success_status;
     let row = bucket.land(incoming, permit).await?;
     Ok(stored(&bucket, &row, status))
+}
+
+/// Names the trace of the upload that the form is for, or else that of whoever posts it.
+fn show_trace(permit: Option<&Permit>, caller: Option<TraceParent>) {
+    let of_upload = permit.and_then(|permit| permit.metadata.get("traceparent")?.parse::<TraceParent>().ok());
+    if let Some(trace) = of_upload.or(caller) {
+        trace.show();
+    }
 }
 
 fn boundary(headers: &HeaderMap) -> Result<String, Refusal> {

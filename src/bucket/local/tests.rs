@@ -60,6 +60,7 @@ impl Rig {
             max_size: 10_000_000,
             content_type: Some("text/plain".to_owned()),
             sha256: None,
+            traceparent: None,
             expires_at: self.clock.now() + Duration::from_secs(900),
         }
     }

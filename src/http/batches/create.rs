@@ -138,7 +138,8 @@ async fn each(
     let now = http.ctx.now();
     let count = i64::try_from(lines.count).unwrap_or(i64::MAX);
     let fresh = Batch::each((caller.org(), caller.user()), target, count, now);
-    let batch = Batch { resume_at: Some(now + http.ctx.limits.resume_after), ..fresh };
+    let resume_at = Some(now + http.ctx.limits.resume_after);
+    let batch = Batch { resume_at, traceparent: caller.trace(), ..fresh };
     answer_written((http, caller), StatusCode::ACCEPTED, (batch, lines.chunks), key).await
 }
 

@@ -49,7 +49,8 @@ fn read(http: &Http, caller: &Caller, mut fields: Fields) -> Result<Batch, ApiEr
     let max_file_size = counted(&mut fields, "maxFileSize", (0, http.ctx.limits.max_size))?;
     let target = read_target(&mut fields)?;
     fields.end()?;
-    Ok(Batch::prefix((caller.org(), caller.user()), target, (max_files, max_file_size), http.ctx.now()))
+    let fresh = Batch::prefix((caller.org(), caller.user()), target, (max_files, max_file_size), http.ctx.now());
+    Ok(Batch { traceparent: caller.trace(), ..fresh })
 }
 
 fn counted(fields: &mut Fields, name: &str, (least, most): (i64, i64)) -> Result<i64, ApiError> {
@@ -71,6 +72,7 @@ async fn sign(http: &Http, batch: &Batch) -> Result<PostPolicy, ApiError> {
         max_size,
         content_type: None,
         sha256: None,
+        traceparent: batch.traceparent,
         expires_at: http.ctx.now() + life,
     };
     Ok(http.ctx.bucket.sign(terms).await?)

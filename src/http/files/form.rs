@@ -140,6 +140,7 @@ async fn stage(
         size: Some(stored.head.size),
         arrived_size: Some(stored.head.size),
         sha256: Some(stored.sha256),
+        landed_at: stored.head.landed_at(),
         etag: Some(stored.head.etag),
         arrived_via: Some(ArrivedVia::Form),
         arrived_at: Some(now),

@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 
 use self::create::{obtain_policy, renew};
 use self::entry::UploadsAnswer;
-pub use self::entry::{UploadList, entries};
+pub use self::entry::{UploadEntry, UploadList, entries};
 use super::answer::{DELETED, GOT, POSTED};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
 use longshore_jobs::job::Verdict;
-use longshore_jobs::outside::{Queue, QueueError};
+use longshore_jobs::outside::{LookError, Queue, QueueError, QueuedJob};
 
 use super::*;
 use crate::queue::engine::{EngineError, Lease, Wakes};
@@ -100,6 +100,10 @@ impl Flaky {
 impl Queue for Flaky {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         self.engine.push(jobs).await
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        self.engine.about(subjects).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use longshore_jobs::job::{End, Verdict};
+use longshore_jobs::outside::QueuedJob;
 
 use super::*;
 
@@ -152,4 +153,37 @@ pub(super) async fn depths_tell_what_waits_is_due_and_runs(world: World) {
     let oldest_age = Duration::from_secs(5);
     let expected = Depth { pool: POOL, lane: Lane::Interactive, waiting: 2, due: 1, running: 1, oldest_age };
     assert_eq!(world.depth().await, expected);
+}
+
+pub(super) async fn what_there_is_about_something_is_told(world: World) {
+    let (due, later, held, again) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    world.push(vec![world.job(held)]).await;
+    world.claim_only().await;
+    world.push(vec![world.job(again)]).await;
+    let retried = Verdict::Retried { at: world.now() + LATER, error: "broken".to_owned() };
+    world.engine.settle(&[(world.claim_only().await.lease, retried)]).await.unwrap();
+    world.push(vec![world.job(due), NewJob::of(&Noop::new(later), Lane::Bulk, world.now() + LATER)]).await;
+    world.push_one().await;
+
+    let mut jobs = world.engine.about(&[due, later, held, again, Uuid::now_v7()]).await.unwrap();
+
+    // Some engines leave the error to the ledger.
+    assert!(jobs.iter().all(|job| job.error.is_none() || job.subject == again));
+    jobs.iter_mut().for_each(|job| job.error = None);
+    jobs.sort_by_key(|job| job.subject);
+    let job = |subject, is_running, due, attempts| QueuedJob {
+        kind: Noop::KIND.to_owned(),
+        subject,
+        pool: POOL,
+        is_running,
+        due,
+        attempts,
+        max_attempts: Noop::ATTEMPTS,
+        error: None,
+    };
+    let (now, then) = (world.now(), world.now() + LATER);
+    let expected =
+        [job(due, false, now, 0), job(later, false, then, 0), job(held, true, now, 0), job(again, false, then, 1)];
+    assert_eq!(jobs, expected);
+    assert!(world.engine.about(&[]).await.unwrap().is_empty());
 }

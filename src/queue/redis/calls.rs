@@ -18,6 +18,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    ABOUT = "about.lua",
     PUSH = "push.lua",
     CLAIM = "claim.lua",
     MARK = "mark.lua",

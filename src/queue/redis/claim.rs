@@ -2,6 +2,7 @@
 
 use longshore_jobs::job::{Delivery, Pool, with_causes};
 use longshore_jobs::model::Timestamp;
+use longshore_jobs::outside::QueuedJob;
 use longshore_jobs::roster;
 use redis::{RedisResult, Script};
 use uuid::Uuid;
@@ -97,6 +98,19 @@ impl<'t> Text<'t> {
             crashes: words.next()?.parse().ok()?,
             payload: words.next()?,
         })
+    }
+
+    pub(super) fn queued(self, pool: Pool, is_running: bool) -> QueuedJob {
+        QueuedJob {
+            kind: self.kind.to_owned(),
+            subject: self.subject,
+            pool,
+            is_running,
+            due: self.due,
+            attempts: self.attempts,
+            max_attempts: roster::attempts(self.kind),
+            error: None,
+        }
     }
 
     fn into_claimed(self, lease: Lease) -> Claimed {

@@ -23,6 +23,7 @@
 //! Redis may forget, by a FLUSHALL or a crash between two syncs of its log. The engine goes on by itself, and what was lost is
 //! put on again from the ledger. Redis Cluster is not supported: the keys of a pool are in several slots.
 
+mod about;
 mod calls;
 mod claim;
 mod depths;
@@ -45,9 +46,10 @@ use async_trait::async_trait;
 use longshore_jobs::job::{NewJob, Pool, Verdict};
 use longshore_jobs::ledger::Db;
 use longshore_jobs::model::Timestamp;
-use longshore_jobs::outside::{BoxError, Clock, Queue, QueueError};
+use longshore_jobs::outside::{BoxError, Clock, LookError, Queue, QueueError, QueuedJob};
 use redis::{Client, Cmd, FromRedisValue, RedisResult, Script};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::engine::{Claim, Claimed, Depth, Engine, EngineError, Lease, Wakes};
 use link::Link;
@@ -125,6 +127,10 @@ impl Queue for RedisQueue {
     async fn push(&self, jobs: Vec<NewJob>) -> Result<(), QueueError> {
         let count = jobs.len();
         push::push(self, jobs).await.map_err(|error| QueueError { count, source: error.into() })
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        about::about(self, subjects).await.map_err(|error| LookError(error.into()))
     }
 }
 

@@ -29,6 +29,7 @@ macro_rules! held {
     };
 }
 
+mod about;
 mod bells;
 mod claim;
 #[cfg(test)]
@@ -49,7 +50,8 @@ use longshore_jobs::job::{Lane, NewJob, Pool, Verdict};
 use longshore_jobs::ledger::gather::{Gather, past_clashes};
 use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
-use longshore_jobs::outside::{Clock, Queue, QueueError};
+use longshore_jobs::outside::{Clock, LookError, Queue, QueueError, QueuedJob};
+use uuid::Uuid;
 
 use bells::Bells;
 use drift::Drift;
@@ -114,6 +116,10 @@ impl Queue for SqlQueue {
         let count = jobs.len();
         let pushed = if count > GATHERED { self.push_many(jobs).await } else { self.pushes.ask(jobs).await };
         pushed.map_err(|error| QueueError { count, source: error.into() })
+    }
+
+    async fn about(&self, subjects: &[Uuid]) -> Result<Vec<QueuedJob>, LookError> {
+        about::about(self, subjects).await.map_err(|error| LookError(error.into()))
     }
 }
 

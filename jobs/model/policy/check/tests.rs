@@ -24,6 +24,7 @@ fn terms() -> PolicyTerms {
         max_size: 5,
         content_type: Some("image/png".to_owned()),
         sha256: Some(Digest::of(b"abc")),
+        traceparent: None,
         expires_at: NOW + Duration::from_secs(60),
     }
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::document::Policy;
 use longshore_jobs::model::policy::{Credentials, Place};
 use longshore_jobs::model::sigv4::Scope;
@@ -73,6 +74,7 @@ impl Question {
             max_size: self.max_size,
             content_type: self.content_type.clone(),
             sha256: self.sha256,
+            traceparent: Some(TraceParent::begin()),
             expires_at: self.signed_at() + Duration::from_secs(self.life),
         }
     }

@@ -4,6 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::Place;
 use longshore_jobs::testkit::contract;
 use reqwest::multipart::{Form, Part};
@@ -39,6 +40,7 @@ fn terms() -> PolicyTerms {
         max_size: 10,
         content_type: Some("text/plain".to_owned()),
         sha256: Some(Digest::of(b"accepted")),
+        traceparent: Some(TraceParent::begin()),
         expires_at: Timestamp::system_now() + Duration::from_secs(600),
     }
 }

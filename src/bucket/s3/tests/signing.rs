@@ -30,6 +30,7 @@ fn terms(expires_at: Timestamp) -> PolicyTerms {
         max_size: 10,
         content_type: None,
         sha256: None,
+        traceparent: None,
         expires_at,
     }
 }

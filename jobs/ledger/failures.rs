@@ -1,0 +1,124 @@
+//! What jobs have failed of: one row for each job, kept for a while when it has succeeded since, wherever the queue lives.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::steps::listed;
+use super::{Db, LedgerError, keepable};
+use crate::model::Timestamp;
+
+/// How much of an error is kept, in bytes.
+const LONGEST: usize = 4_000;
+
+/// The failed attempts of one job.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Failure {
+    /// What the job was about.
+    pub subject: Uuid,
+    /// The job's name.
+    pub kind: String,
+    /// How many attempts have failed; of several jobs of this kind about the same, all together.
+    pub attempts: i64,
+    /// When the first one did.
+    pub first_at: Timestamp,
+    /// When the last one did.
+    pub last_at: Timestamp,
+    /// Of what the last one failed, with its causes.
+    pub error: String,
+}
+
+/// Keeps one failed attempt. It may be lost in a power cut.
+pub async fn note(db: &Db, (subject, kind): (Uuid, &str), error: &str, now: Timestamp) -> Result<(), LedgerError> {
+    let (kind, error) = (kind.to_owned(), keepable(&error[..error.floor_char_boundary(LONGEST)]));
+    let query = "insert into job_failures (subject, kind, attempts, first_at, last_at, error)
+        values ($1, $2, 1, $3, $3, $4)
+        on conflict (subject, kind) do update
+        set attempts = job_failures.attempts + 1, last_at = excluded.last_at, error = excluded.error";
+    db.write_hint(move |mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query(query)
+                .bind(subject)
+                .bind(kind)
+                .bind(now)
+                .bind(error)
+                .execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// The failures of jobs about these, in the order in which they began.
+pub async fn of(db: &Db, subjects: &[Uuid]) -> Result<Vec<Failure>, LedgerError> {
+    let query = "select subject, kind, attempts, first_at, last_at, error
+        from job_failures
+        where subject in (select unhex(atom) from json_each($1))
+        order by first_at, kind";
+    let list = json!(subjects.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?)
+}
+
+/// Forgets those whose last attempt failed until `before`, at most so many. Returns how many.
+pub async fn forget(db: &Db, before: Timestamp, limit: i64) -> Result<u64, LedgerError> {
+    // PostgreSQL, which looks again at a row that has failed once more meanwhile, looks at the outer conditions alone.
+    let query = "delete from job_failures
+        where last_at <= $1 and (subject, kind) in (
+            select subject, kind from job_failures where last_at <= $1 order by last_at limit $2)";
+    db.write_one(move |mut tx| {
+        Box::pin(async move {
+            Ok(sql!(tx.on(), c => sqlx::query(query).bind(before).bind(limit).execute(c).await?.rows_affected()))
+        })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Job as _;
+    use crate::job::{Delivery, perform};
+    use crate::noop::{Act, Noop};
+    use crate::testkit::World;
+
+    crate::on_every_engine! {
+        attempts_that_fail_are_counted_with_the_last_error,
+        an_attempt_that_ends_well_or_too_early_leaves_no_trace,
+        what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be,
+    }
+
+    async fn attempt(world: &World, id: Uuid, act: Act, attempt: u32) {
+        let payload = serde_json::to_string(&Noop { id, act }).unwrap();
+        let (kind, due) = (Noop::KIND.to_owned(), world.ctx.now());
+        perform(&world.ctx, &Delivery { kind, subject: id, payload, attempt, max_attempts: 3, due }).await;
+    }
+
+    async fn attempts_that_fail_are_counted_with_the_last_error(world: World) {
+        let (id, began) = (Uuid::now_v7(), world.ctx.now());
+        attempt(&world, id, Act::Fail, 1).await;
+        world.clock.advance(std::time::Duration::from_secs(5));
+        attempt(&world, id, Act::Panic, 2).await;
+        attempt(&world, id, Act::Fail, 3).await;
+        attempt(&world, Uuid::now_v7(), Act::GiveUp, 1).await;
+
+        let (kind, error) = (Noop::KIND.to_owned(), "it was told to fail".to_owned());
+        let expected = Failure { subject: id, kind, attempts: 3, first_at: began, last_at: world.ctx.now(), error };
+        assert_eq!(of(&world.ctx.db, &[id]).await.unwrap(), [expected]);
+    }
+
+    async fn an_attempt_that_ends_well_or_too_early_leaves_no_trace(world: World) {
+        let id = Uuid::now_v7();
+        attempt(&world, id, Act::Done, 1).await;
+        attempt(&world, id, Act::Snooze, 1).await;
+
+        assert_eq!(of(&world.ctx.db, &[id]).await.unwrap(), []);
+    }
+
+    async fn what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be(world: World) {
+        let (id, error) = (Uuid::now_v7(), format!("\0{}", "é".repeat(LONGEST)));
+
+        note(&world.ctx.db, (id, "noop"), &error, world.ctx.now()).await.unwrap();
+
+        let kept = of(&world.ctx.db, &[id]).await.unwrap().remove(0).error;
+        assert!(kept.starts_with("\u{fffd}é") && kept.len() <= LONGEST + 2, "{} bytes", kept.len());
+    }
+}
