@@ -51,6 +51,7 @@ pub mod sqlite;
 mod stalled;
 mod steps;
 mod stores;
+pub mod sweeps;
 pub mod upload_lists;
 pub mod uploads;
 
