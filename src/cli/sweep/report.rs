@@ -100,7 +100,7 @@ impl Report {
         }
         if self.foreign > 0 {
             say(format_args!(
-                "\n{} objects were left: their orgs are not in this ledger, or their keys are not of its making.\n",
+                "\nForeign objects, which are left: {}. Their orgs are not in this ledger, or their keys are not of its making.\n",
                 self.foreign
             ));
         }
@@ -126,7 +126,7 @@ impl Report {
     }
 
     fn totals(&self, sums: &[Sum]) -> String {
-        let mut columns = Columns::with_heads(&["kind", "found", "bytes", "oldest", "removed", "bytes"]);
+        let mut columns = Columns::with_heads(&["kind", "found", "bytes", "oldest", "removed", "freed bytes"]);
         for kind in Kind::ALL {
             let (found, removed, oldest) = self.of_kind(sums, *kind);
             columns.row(vec![
@@ -171,7 +171,7 @@ impl Report {
                 "blob: objects that no row names. Those that still are orphans then can be removed by --apply."
             }
             Kind::Row => {
-                "row: blobs whose object is missing. Nothing removes them. They heal when the object is brought back (an \
+                "row: blobs whose object is missing or cut. Nothing removes them. They heal when the object is brought back (an \
                  earlier version in a versioned bucket, a backup), or when the same bytes are uploaded again."
             }
         }
@@ -180,9 +180,9 @@ impl Report {
     async fn tell_columns(&self, db: &Db, kind: Kind) -> Result<(), LedgerError> {
         let mut read = Reading::of(kind, self.shown);
         let heads: &[&str] = match kind {
-            Kind::Staging => &["key", "size", "stored", "first seen"],
-            Kind::Blob => &["key", "size", "stored", "first seen", "goes"],
-            Kind::Row => &["key", "size", "written", "first seen", "files"],
+            Kind::Staging => &["size", "stored", "first seen", "key"],
+            Kind::Blob => &["size", "stored", "first seen", "goes", "key"],
+            Kind::Row => &["size", "written", "first seen", "key", "files"],
         };
         while let Some(page) = read.next(db).await? {
             if page.first {
@@ -203,15 +203,15 @@ impl Report {
     async fn cells(&self, db: &Db, kind: Kind, found: &Finding) -> Result<Vec<String>, LedgerError> {
         let Finding { object_key, size, stored_at, first_seen_at } = found;
         let key = object_key.escape_debug().to_string();
-        let mut cells = vec![key, size.to_string(), stored_at.to_string(), first_seen_at.to_string()];
+        let mut cells = vec![size.to_string(), stored_at.to_string(), first_seen_at.to_string()];
         match kind {
-            Kind::Staging => {}
-            Kind::Blob => cells.push((*first_seen_at + self.restore_window).to_string()),
+            Kind::Staging => cells.push(key),
+            Kind::Blob => cells.extend([(*first_seen_at + self.restore_window).to_string(), key]),
             Kind::Row => {
                 let (files, count) = blobs::files_at(db, object_key, FILES).await?;
                 let named = files.iter().map(Uuid::to_string).collect::<Vec<_>>().join(" ");
                 let more = count - i64::try_from(files.len()).unwrap_or(0);
-                cells.push(if more > 0 { format!("{named} and {more} more") } else { named });
+                cells.extend([key, if more > 0 { format!("{named} and {more} more") } else { named }]);
             }
         }
         Ok(cells)
