@@ -20,7 +20,7 @@ use crate::ledger::orgs;
 use crate::ledger::sweeps::{self, Kind, Orphan, Span};
 use crate::model::file::BlobState;
 use crate::model::{Timestamp, keys};
-use crate::outside::{Listing, ObjectHead};
+use crate::outside::ObjectHead;
 use crate::store_file::StoreFile;
 
 /// Sorts behind every blob's key.
@@ -28,7 +28,7 @@ pub(super) const END: &str = "blobs0";
 /// A copy that is older belongs to no store that still runs: that ends within its time limit, and the hour is for clocks that
 /// differ and for a commit that is under way.
 pub const SAFE_AGE: Duration = Duration::from_secs(StoreFile::TIME_LIMIT.as_secs() + 3600);
-/// How many rows are read at once: more than the objects of a page, so that a page is mostly compared whole.
+/// How many rows are read at once: more than a page has objects, so that most pages are compared whole.
 const ROWS: usize = 2000;
 /// How many objects are looked at together.
 const HEADS: usize = 16;
@@ -40,9 +40,11 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: &str) -> Result<(P
     if !listing.objects.is_sorted_by(|one, other| one.key < other.key) {
         return Err(JobError::GiveUp("the bucket does not list its keys in the order of their bytes".into()));
     }
-    let whole = Span { after: after.to_owned(), to: END.to_owned() };
-    let rows = blobs::within(&ctx.db, &whole, ROWS as i64).await?;
-    let span = Span { after: whole.after, to: reach(&listing, &rows) };
+    let mut span = Span { after: after.to_owned(), to: listing.next.unwrap_or_else(|| END.to_owned()) };
+    let rows = blobs::within(&ctx.db, &span, ROWS as i64).await?;
+    if let Some(last) = rows.last().filter(|_| rows.len() == ROWS) {
+        span.to.clone_from(&last.object_key);
+    }
     let objects: Vec<_> = listing.objects.into_iter().filter(|object| object.key <= span.to).collect();
     let rows: Vec<_> = rows.into_iter().filter(|row| row.object_key <= span.to).collect();
     let looked_at = objects.len();
@@ -54,12 +56,6 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: &str) -> Result<(P
     sweeps::mirror(&ctx.db, Kind::Blob, (&span, &unnamed), began).await?;
     let removed = if terms.applies { remove(ctx, &span, began - terms.restore_window).await? } else { Vec::new() };
     Ok((Page { removed, ..Page::of(Kind::Blob, looked_at, foreign) }, span.to))
-}
-
-/// The key up to which both were read.
-fn reach(listing: &Listing, rows: &[Named]) -> String {
-    let of_rows = rows.last().filter(|_| rows.len() == ROWS).map_or(END, |row| &row.object_key);
-    listing.next.as_deref().unwrap_or(END).min(of_rows).to_owned()
 }
 
 /// The live rows whose object is not there whole. A row that is younger than the listing cannot be missed in it.
