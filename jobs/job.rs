@@ -88,8 +88,12 @@ pub struct Limits {
     pub expiry_grace: Duration,
     /// How long a row may stand before its job is put on again the first time.
     pub resume_after: Duration,
-    /// How old a staging object that nobody needs must be before it is removed.
+    /// How old an object that nobody needs must be before the sweep takes notice of it.
     pub sweep_min_age: Duration,
+    /// How long a blob's object without a row is kept after the sweep has first seen it.
+    pub sweep_restore_window: Duration,
+    /// Whether the scheduled sweep removes such objects after that, or only reports them.
+    pub sweep_applies: bool,
     /// How long after its policy an upload without a notice is looked for in the bucket the first time.
     pub first_poll: Duration,
     /// How long bytes that no file refers to are kept.
@@ -104,6 +108,8 @@ impl Default for Limits {
             expiry_grace: Duration::from_secs(3600),
             resume_after: Duration::from_secs(60),
             sweep_min_age: Duration::from_secs(24 * 3600),
+            sweep_restore_window: Duration::from_secs(7 * 24 * 3600),
+            sweep_applies: false,
             first_poll: Duration::from_secs(60),
             blob_grace: Duration::from_secs(24 * 3600),
         }

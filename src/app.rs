@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::engines::{Notices, Store, as_queue, take_over};
+use self::engines::{Notices, Store, take_over};
 use self::patience::patiently;
 use crate::config::Config;
 use crate::folder::{DataFolder, FolderError, Lock};
@@ -31,7 +31,7 @@ use crate::schedule::{self, Schedule};
 use crate::systemd::Systemd;
 use crate::{metrics, notices};
 
-pub(crate) use self::engines::{open_ledger, open_queue};
+pub(crate) use self::engines::{as_queue, open_bucket_beside, open_ledger, open_queue};
 pub(crate) use self::start_error::StartError;
 
 /// What a door may take beyond the time that requests have.

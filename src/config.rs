@@ -384,6 +384,8 @@ fn read_limits(layers: &mut Layers) -> Limits {
         expiry_grace: layers.read("limits.expiry_grace", units::duration),
         resume_after: layers.read("limits.resume_after", units::some_duration),
         sweep_min_age: layers.read("limits.sweep_min_age", units::duration),
+        sweep_restore_window: layers.read("limits.sweep_restore_window", units::duration),
+        sweep_applies: layers.read("sweep.apply", units::truth),
         first_poll: layers.read("limits.first_poll", units::duration),
         blob_grace: layers.read("limits.blob_grace", units::duration),
     }

@@ -7,6 +7,7 @@ use crate::bucket::metered;
 use crate::notices;
 use crate::queue::{self, engine::Depth};
 use longshore_jobs::job::Pool;
+use longshore_jobs::ledger::sweeps::Kind;
 use longshore_jobs::model::Status;
 use longshore_jobs::model::upload::ArrivedVia;
 use longshore_jobs::roster;
@@ -92,11 +93,12 @@ fn describe() {
     describe_histogram!("longshore_report_fold_seconds", Unit::Seconds, "How long a fold took.");
     describe_gauge!("longshore_report_drift_files", "Files by which reports were found off, added up.");
     describe_gauge!("longshore_report_drift_bytes", Unit::Bytes, "Bytes by which reports were found off, added up.");
-    describe_counter!("longshore_sweep_deleted_total", "Staging objects that were removed because nobody needed them.");
-    describe_counter!(
-        "longshore_sweep_foreign_total",
-        "Staging objects that were left, being of no org in the ledger."
+    describe_gauge!(
+        "longshore_sweep_orphans",
+        "What the last complete sweep found: objects that nothing needs, and rows whose object is missing."
     );
+    describe_counter!("longshore_sweep_deleted_total", "Objects that the sweep removed because nobody needed them.");
+    describe_counter!("longshore_sweep_foreign_total", "Objects that the sweep left, being of no org in the ledger.");
     describe_counter!("longshore_blobs_collected_total", "Blobs that were removed because no file referred to them.");
     describe_counter!("longshore_blob_bytes_collected_total", Unit::Bytes, "Bytes of blobs that were removed.");
     describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
@@ -127,13 +129,15 @@ fn start_at_zero() {
             counter!("longshore_notices_total", "source" => source.as_str(), "disposition" => disposition).absolute(0);
         }
     }
+    for kind in [Kind::Staging, Kind::Blob] {
+        counter!("longshore_sweep_deleted_total", "kind" => kind.as_str()).absolute(0);
+    }
     for op in notices::OPS {
         counter!("longshore_inbox_failures_total", "op" => op).absolute(0);
     }
     for name in [
         "longshore_hash_bytes_total",
         "longshore_dedupe_bytes_saved_total",
-        "longshore_sweep_deleted_total",
         "longshore_sweep_foreign_total",
         "longshore_blobs_collected_total",
         "longshore_blob_bytes_collected_total",

@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::gather::past_clashes;
 use super::steps::listed;
-use super::{Db, LedgerError};
-use crate::model::file::Blob;
+use super::sweeps::Span;
+use super::{Db, LedgerError, keepable};
+use crate::model::file::{Blob, BlobState};
 use crate::model::{Digest, Timestamp};
 
 /// The org's blob with that digest, live or leaving; `None` when it has none.
@@ -31,6 +32,57 @@ pub async fn live(db: &Db, org: Uuid, digests: &[Digest]) -> Result<Vec<Blob>, L
 pub async fn by_id(db: &Db, id: Uuid) -> Result<Option<Blob>, LedgerError> {
     let query = "select id, org_id, sha256, size, object_key, state, refs from blobs where id = $1";
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(id).fetch_optional(c).await)?)
+}
+
+/// What the sweep asks of a blob.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Named {
+    /// Where its bytes are to be.
+    pub object_key: String,
+    /// Bytes.
+    pub size: i64,
+    /// Live or on its way out.
+    pub state: BlobState,
+    /// When its row was written.
+    pub created_at: Timestamp,
+}
+
+/// The blobs whose keys lie in the span, in the order of their bytes.
+pub async fn within(db: &Db, span: &Span, limit: i64) -> Result<Vec<Named>, LedgerError> {
+    let query = "select object_key, size, state, created_at
+        from blobs
+        where object_key > $1 and object_key <= $2
+        order by object_key
+        limit $3";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(keepable(&span.after))
+        .bind(keepable(&span.to))
+        .bind(limit)
+        .fetch_all(c)
+        .await)?)
+}
+
+/// The blobs that name these objects.
+pub async fn naming(db: &Db, object_keys: &[String]) -> Result<Vec<Named>, LedgerError> {
+    if object_keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = "select object_key, size, state, created_at
+        from blobs
+        where object_key in (select atom from json_each($1))";
+    let list = json!(object_keys.iter().map(|key| keepable(key)).collect::<Vec<_>>()).to_string();
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?)
+}
+
+/// The entries whose bytes are to be at that key, at most so many, and how many there are.
+pub async fn files_at(db: &Db, object_key: &str, limit: i64) -> Result<(Vec<Uuid>, i64), LedgerError> {
+    let query = "select id, refs from blobs where object_key = $1";
+    let blob: Option<(Uuid, i64)> =
+        sql!(db.reader(), c => sqlx::query_as(query).bind(object_key).fetch_optional(c).await)?;
+    let Some((blob, refs)) = blob else { return Ok((Vec::new(), 0)) };
+    let query = "select id from files where blob_id = $1 order by id limit $2";
+    let ids = sql!(db.reader(), c => sqlx::query_scalar(query).bind(blob).bind(limit).fetch_all(c).await)?;
+    Ok((ids, refs))
 }
 
 /// The blob's object was gone and has been put back elsewhere. `false` when the row names another object by now.

@@ -52,6 +52,7 @@ pub mod sqlite;
 mod stalled;
 mod steps;
 mod stores;
+pub mod sweeps;
 pub mod timeline;
 pub mod upload_lists;
 pub mod uploads;

@@ -22,6 +22,16 @@ pub fn blob(org: Uuid, digest: Digest) -> String {
     format!("{BLOBS}{}/{}/{}", org.simple(), digest.to_hex(), Uuid::new_v4().simple())
 }
 
+/// The org whose blob the key is of; `None` for a key that we have not made.
+#[must_use]
+pub fn blob_org_of(key: &str) -> Option<Uuid> {
+    let mut parts = key.strip_prefix(BLOBS)?.split('/');
+    let (org, digest, random) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |part: &str, digits| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let ours = parts.next().is_none() && is_hex(org, 32) && is_hex(digest, 64) && is_hex(random, 32);
+    if ours { Uuid::try_parse(org).ok() } else { None }
+}
+
 /// The upload whose staging key this is; `None` for any other key.
 #[must_use]
 pub fn upload_of(key: &str) -> Option<Uuid> {
@@ -73,6 +83,22 @@ mod tests {
         assert_ne!(staging(org, upload), staging(org, upload));
         for other in [blob(org, Digest::of(b"")), "staging/a/b".into(), format!("{}/x", staging(org, upload))] {
             assert_eq!(upload_of(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_blobs_key_names_its_org_and_what_else_lies_there_names_none() {
+        let (org, digest) = (Uuid::now_v7(), Digest::of(b""));
+        let key = blob(org, digest);
+        assert_eq!(blob_org_of(&key), Some(org));
+        for other in [
+            staging(org, org),
+            format!("{key}/x"),
+            format!("{key}0"),
+            format!("{BLOBS}{org}/notes.txt"),
+            BLOBS.to_owned(),
+        ] {
+            assert_eq!(blob_org_of(&other), None, "{other}");
         }
     }
 

@@ -314,7 +314,7 @@ BUCKET = board("longshore-bucket", "longshore: bucket", "S3, its notices, and wh
         graph("Objects and rows without their other half", "none", [(known("longshore_sweep_orphans", "kind"), "{{kind}}")],
               "Of the last sweep.", THIRD),
         graph("Removed", "none", [
-            (growth("longshore_sweep_deleted_total", "1h"), "staging, by the sweep"),
+            (growth("longshore_sweep_deleted_total", "1h", "kind"), "{{kind}}, by the sweep"),
             (growth("longshore_blobs_collected_total", "1h"), "blobs of deleted files"),
             (growth("longshore_sweep_foreign_total", "1h"), "foreign, left alone"),
         ], "Objects per hour.", THIRD),

@@ -25,7 +25,10 @@ RIGHTS = {
         *((f"s3:{action}Object", "blobs") for action in ("Get", "Put", "Delete")),
         ("s3:ListBucket", "bucket"),
     },
-    "sweeper": {*((f"s3:{action}Object", "staging") for action in ("Get", "Delete")), ("s3:ListBucket", "bucket")},
+    "sweeper": {
+        *((f"s3:{action}Object", place) for action in ("Get", "Delete") for place in ("staging", "blobs")),
+        ("s3:ListBucket", "bucket"),
+    },
 }
 PLACES = {
     "local.staging": "staging",

@@ -4,7 +4,7 @@
 #   intake   longshore intake                              answers HTTP, receives notices
 #   signer   longshore worker --pools issue                signs upload policies
 #   worker   longshore worker --pools arrive,verify,store,report
-#   sweeper  longshore worker --pools upkeep               polls, expires, sweeps
+#   sweeper  longshore worker --pools upkeep               polls, expires, collects, sweeps
 #
 # HEAD needs s3:GetObject, and answers 404 only to those who may list the bucket; to others a missing object is a 403. HEAD has
 # no prefix, hence IfExists: whoever does give a prefix is held to it.
@@ -97,20 +97,20 @@ data "aws_iam_policy_document" "worker" {
 
 data "aws_iam_policy_document" "sweeper" {
   statement {
-    sid       = "LookForArrivals"
+    sid       = "LookAndRemove"
     actions   = ["s3:GetObject", "s3:DeleteObject"]
-    resources = [local.staging]
+    resources = [local.staging, local.blobs]
   }
 
   statement {
-    sid       = "ListStaging"
+    sid       = "List"
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.uploads.arn]
 
     condition {
       test     = "StringLikeIfExists"
       variable = "s3:prefix"
-      values   = ["staging/*"]
+      values   = ["staging/*", "blobs/*"]
     }
   }
 }

@@ -20,7 +20,7 @@ MAY = {
     "signer": {"put staging"},
     "intake": {*LOOKS, "put staging", "delete staging", "head blobs", "list blobs", "receive", "delete message"},
     "worker": {*LOOKS, "delete staging", "head blobs", "list blobs", "put blobs", "copy to blobs", "delete blobs"},
-    "sweeper": {*LOOKS, "delete staging"},
+    "sweeper": {*LOOKS, "delete staging", "head blobs", "list blobs", "delete blobs"},
 }
 
 

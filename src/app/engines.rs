@@ -82,7 +82,7 @@ pub(super) async fn take_over(config: &Config, engine: &Arc<dyn Engine>) -> Resu
 }
 
 /// The bucket as the program has to treat it beyond what jobs do with it.
-pub(super) enum Store {
+pub(crate) enum Store {
     /// Served by this process; its events come out here.
     Local(Arc<LocalBucket>, Option<mpsc::Receiver<String>>),
     /// Elsewhere.
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// For jobs.
-    pub(super) fn bucket(&self) -> Arc<dyn Bucket> {
+    pub(crate) fn bucket(&self) -> Arc<dyn Bucket> {
         let bucket: Arc<dyn Bucket> = match self {
             Self::Local(bucket, _) => Arc::clone(bucket) as _,
             Self::S3(bucket) => Arc::clone(bucket) as _,
@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Finishes what is under way.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Self::Local(bucket, _) = self {
             bucket.close().await;
         }
@@ -196,7 +196,14 @@ fn sqs_options(config: &Config, queue: &Url) -> sqs::Options {
     }
 }
 
+/// Opens the bucket of a configuration for a command that looks and removes, beside the processes that serve it. To be closed.
+pub(crate) async fn open_bucket_beside(config: &Config) -> Result<Store, StartError> {
+    let BucketEngine::Folder(path) = &config.bucket else { return Store::open(config, "").await };
+    let bucket = LocalBucket::open_beside(path, local_options(config, &config.public_url(config.listen))?).await?;
+    Ok(Store::Local(Arc::new(bucket), None))
+}
+
 /// For `Context`.
-pub(super) fn as_queue(engine: &Arc<dyn Engine>) -> Arc<dyn Queue> {
+pub(crate) fn as_queue(engine: &Arc<dyn Engine>) -> Arc<dyn Queue> {
     Arc::<dyn Engine>::clone(engine)
 }

@@ -2,7 +2,8 @@
 //!
 //! Data files hold the bytes and an SQLite index says which object is which file ([`files`], [`index`]). Copies
 //! share a data file, so copying 5 GB costs a row. Names on the disk never come from a key. [`router`] is the HTTP
-//! side: form posts and presigned reads. The folder belongs to one process at a time: whoever opens it takes its lock.
+//! side: form posts and presigned reads. The folder belongs to one process at a time: whoever opens it takes its lock. Commands
+//! that look and remove may do so beside it.
 //!
 //! ETags are derived from the content: identical bytes posted twice are the same version, as on S3.
 
@@ -90,7 +91,8 @@ pub(crate) struct LocalBucket {
     files: Files,
     index: Index,
     events: mpsc::Sender<String>,
-    lock: Lock,
+    /// `None`: somebody else may have it.
+    lock: Option<Lock>,
 }
 
 /// The folder could not be opened as a bucket.
@@ -148,13 +150,32 @@ impl LocalBucket {
         let (files, credentials) = opened.await.map_err(io::Error::other)??;
         tokio::spawn(sweep::sweep_and_log(files.clone(), index.clone()));
         let Options { name, region, public_url, clock, patience, .. } = options;
+        let lock = Some(lock);
         Ok(Self { name, region, public_url, credentials, clock, patience, files, index, events, lock })
+    }
+
+    /// Opens a bucket that is there, to look at objects and to remove them, also while another process serves it: that one's
+    /// files on their way are let be. Removals are transactions of the index, and no row means no file, whoever asks.
+    pub(crate) async fn open_beside(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let path = dir.join("index.db");
+        if !path.is_file() {
+            return Err(OpenError::Folder(io::Error::new(io::ErrorKind::NotFound, format!("no {}", path.display()))));
+        }
+        let index = Index::open_beside(&path).await?;
+        let (folder, given) = (dir.to_owned(), options.credentials);
+        let found = spawn_blocking(move || given.map_or_else(|| credentials::load_or_make(&folder), Ok));
+        let credentials = found.await.map_err(io::Error::other)??;
+        let Options { name, region, public_url, clock, patience, .. } = options;
+        let (files, (events, _)) = (Files::beside(dir, index.opening()), mpsc::channel(1));
+        Ok(Self { name, region, public_url, credentials, clock, patience, files, index, events, lock: None })
     }
 
     /// Finishes what is being written, closes the index and lets the folder go.
     pub(crate) async fn close(&self) {
         self.index.close().await;
-        self.lock.release();
+        if let Some(lock) = &self.lock {
+            lock.release();
+        }
     }
 
     fn signer(&self) -> Signer<'_> {

@@ -17,6 +17,7 @@ mod pool;
 mod report;
 mod serve;
 mod status;
+mod sweep;
 mod up;
 mod worker;
 
@@ -103,6 +104,8 @@ enum Command {
     /// Dead letters: jobs that ended badly.
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Compares the bucket with the ledger, and removes on request what nothing needs.
+    Sweep(sweep::SweepArgs),
     /// Groups of workers.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
@@ -154,6 +157,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
         Command::Status(args) => status::run(config, args).await,
         Command::Report(args) => report::run(config, args).await,
         Command::Jobs(command) => jobs::run(config, command).await,
+        Command::Sweep(args) => sweep::run(config, args).await,
         Command::Pool(command) => pool::run(config, command).await,
         Command::Health(args) => health::run(&config, args).await,
         Command::Config => {

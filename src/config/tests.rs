@@ -22,6 +22,8 @@ fn the_documented_defaults_are_whole_and_valid() {
     assert_eq!(config.limits.expiry_grace, Limits::default().expiry_grace);
     assert_eq!(config.limits.resume_after, Limits::default().resume_after);
     assert_eq!(config.limits.sweep_min_age, Limits::default().sweep_min_age);
+    assert_eq!(config.limits.sweep_restore_window, Limits::default().sweep_restore_window);
+    assert_eq!(config.limits.sweep_applies, Limits::default().sweep_applies);
     assert_eq!(config.limits.first_poll, Limits::default().first_poll);
     assert_eq!(config.limits.blob_grace, Limits::default().blob_grace);
     assert_eq!(config.pools.len(), Pool::ALL.len());

@@ -22,6 +22,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
         .ok_or_else(|| Wrong::new("is not a length of time", "write for example 250ms, 2s, 15m, 1h30m or 7d"))
 }
 
+/// `true` or `false`.
+pub(super) fn truth(text: &str) -> Result<bool, Wrong> {
+    text.parse().map_err(|_| Wrong::new("is neither true nor false", "write true or false"))
+}
+
 /// A second or more.
 pub(super) fn some_duration(text: &str) -> Result<Duration, Wrong> {
     let length = duration(text)?;

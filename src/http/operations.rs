@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Context, with_causes};
-use longshore_jobs::ledger::{LedgerError, reports, schedules, uploads};
+use longshore_jobs::ledger::{LedgerError, reports, schedules, sweeps, uploads};
 use longshore_jobs::model::Status;
 use longshore_jobs::outside::BoxError;
 use serde::Serialize;
@@ -210,6 +210,12 @@ async fn read_gauges(ctx: &Context) -> Result<(), LedgerError> {
     let oldest = reports::oldest_delta(&ctx.db).await?;
     let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
     metrics::gauge!("longshore_report_age_seconds").set(age.as_secs_f64());
+    let sums = sweeps::sums(&ctx.db).await?;
+    for kind in sweeps::Kind::ALL {
+        #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^53 objects")]
+        let orphans = sums.iter().find(|sum| sum.kind == *kind).map_or(0, |sum| sum.orphans) as f64;
+        metrics::gauge!("longshore_sweep_orphans", "kind" => kind.as_str()).set(orphans);
+    }
     for (name, tick) in schedules::last_ticks(&ctx.db).await? {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are below 2^53")]
         let seconds = tick.as_millis() as f64 / 1000.0;

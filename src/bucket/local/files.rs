@@ -40,13 +40,17 @@ pub(crate) struct Written {
 impl Files {
     /// Makes the folders and removes what an earlier run left half-written. Blocks.
     pub(crate) fn open(dir: &Path, opening: u32) -> io::Result<Self> {
-        let made = Arc::new([const { AtomicBool::new(false) }; 256]);
-        let files = Self { dir: dir.into(), opening, made };
+        let files = Self::beside(dir, opening);
         make_folder(&files.dir.join("tmp"))?;
         make_folder(&files.dir.join("data"))?;
         sync_folder(&files.dir)?;
         files.clear_tmp()?;
         Ok(files)
+    }
+
+    /// What another process may have open: nothing is made or removed.
+    pub(crate) fn beside(dir: &Path, opening: u32) -> Self {
+        Self { dir: dir.into(), opening, made: Arc::new([const { AtomicBool::new(false) }; 256]) }
     }
 
     fn clear_tmp(&self) -> io::Result<()> {

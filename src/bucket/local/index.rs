@@ -114,17 +114,27 @@ impl Index {
                 })
             })
             .await?;
+        Ok(Self::over(db, opening))
+    }
+
+    /// Opens an index that another process may have open, without beginning an opening: nothing is put by way of it.
+    pub(crate) async fn open_beside(path: &Path) -> Result<Self, LedgerError> {
+        let db = Sqlite::open(path, &sqlx::migrate!("src/bucket/local/migrations")).await?;
+        Ok(Self::over(db, 0))
+    }
+
+    fn over(db: Sqlite, opening: u32) -> Self {
         let sequence = Sequence { opening, written: Arc::default() };
         let (finder, putter, copier, remover) = (db.clone(), db.clone(), db.clone(), db.clone());
         let numbers = sequence.clone();
-        Ok(Self {
+        Self {
             find: Gather::new(move |keys| find_all(finder.clone(), keys)),
             put: Gather::new(move |rows| put_all(putter.clone(), numbers.clone(), rows)),
             copy: Gather::new(move |copies| copy_all(copier.clone(), sequence.clone(), copies)),
             delete: Gather::new(move |keys| delete_all(remover.clone(), keys)),
             db,
             opening,
-        })
+        }
     }
 
     /// The how-manieth opening of the bucket this is.

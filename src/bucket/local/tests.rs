@@ -315,6 +315,27 @@ async fn bytes_that_are_posted_again_while_they_are_opened_are_still_that_versio
 }
 
 #[tokio::test]
+async fn what_is_removed_beside_the_process_that_serves_takes_nothing_else_with_it() {
+    let rig = Rig::new().await;
+    let from = rig.bucket.put("blobs/removed", None, chunks(b"shared")).await.unwrap().head;
+    rig.bucket.put("blobs/removed2", None, chunks(b"alone")).await.unwrap();
+    rig.bucket.copy(&from, "blobs/kept").await.unwrap();
+    fs::write(rig.dir.path().join("tmp/on-its-way"), b"half").unwrap();
+    let before = (rig.data_files(), rig.tmp_files());
+
+    let beside = LocalBucket::open_beside(rig.dir.path(), Rig::options()).await.unwrap();
+    assert_eq!(beside.list("", None).await.unwrap().objects, rig.bucket.list("", None).await.unwrap().objects);
+    beside.delete(&["blobs/removed".to_owned(), "blobs/removed2".to_owned()]).await.unwrap();
+    beside.close().await;
+
+    assert_eq!(rig.keys().await, ["blobs/kept"]);
+    assert_eq!((rig.data_files(), rig.tmp_files()), (before.0 - 1, before.1));
+    let head = rig.bucket.head("blobs/kept").await.unwrap().unwrap();
+    assert!(rig.bucket.read(&head).await.is_ok());
+    assert!(LocalBucket::open_beside(&rig.dir.path().join("none"), Rig::options()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_folder_is_one_buckets_at_a_time() {
     let rig = Rig::new().await;
     let (events, _taken) = mpsc::channel(1);

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
+use longshore_jobs::ledger::sweeps::{self, Kind, Sum};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -54,9 +55,15 @@ async fn metrics_tell_of_routes_and_of_open_uploads_and_never_of_ids() {
     client.call("BREW", "/api/uploads").await.is(405);
     world.clock.turn(Duration::from_secs(7));
 
+    let (orphans, as_of) = (3, world.ctx.now());
+    let sum = Sum { kind: Kind::Row, orphans, bytes: 9, oldest_at: Some(as_of), as_of };
+    sweeps::keep_sum(&world.ctx.db, sum).await.unwrap();
+
     let text = world.nobody().get("/metrics").await.is(200).text;
 
     for line in [
+        "longshore_sweep_orphans{kind=\"row\"} 3",
+        "longshore_sweep_orphans{kind=\"blob\"} 0",
         "longshore_http_requests_total{route=\"/api/uploads\",method=\"POST\",code=\"201\"} 1",
         "longshore_http_requests_total{route=\"/api/uploads/{id}\",method=\"GET\",code=\"200\"} 1",
         "longshore_http_requests_total{route=\"unmatched\",method=\"GET\",code=\"404\"} 1",

@@ -1,0 +1,222 @@
+//! What the sweep of the bucket has found, and how far it has come.
+//!
+//! Findings mirror the bucket span by span: what a look at a span of keys has not found again is struck. So two sweeps that run
+//! side by side need to know nothing of each other, and one that is broken off leaves nothing that the next has to clear.
+
+use serde_json::json;
+
+use super::{Db, LedgerError, keepable};
+use crate::model::{Timestamp, words};
+
+words! {
+    /// Which half is without the other.
+    Kind, "a kind of finding" {
+        /// An object in staging that no upload needs.
+        Staging = "staging",
+        /// An object below `blobs/` that no blob names.
+        Blob = "blob",
+        /// A live blob whose object is not in the bucket, or is not of its size.
+        Row = "row",
+    }
+}
+
+/// Keys behind `after`, up to and with `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Not in it.
+    pub after: String,
+    /// In it.
+    pub to: String,
+}
+
+/// One half without the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Where the object is, or is to be.
+    pub object_key: String,
+    /// Bytes.
+    pub size: i64,
+    /// When the object was stored, or the row written.
+    pub stored_at: Timestamp,
+}
+
+/// An orphan that was written down.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Finding {
+    /// Where the object is, or is to be.
+    pub object_key: String,
+    /// Bytes.
+    pub size: i64,
+    /// When the object was stored, or the row written.
+    pub stored_at: Timestamp,
+    /// When a sweep met it first. It has been an orphan ever since.
+    pub first_seen_at: Timestamp,
+}
+
+/// What the last complete sweep has found of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Sum {
+    /// Of what.
+    pub kind: Kind,
+    /// How many.
+    pub orphans: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// When the oldest of them was stored; `None` when there are none.
+    pub oldest_at: Option<Timestamp>,
+    /// When the sweep ended.
+    pub as_of: Timestamp,
+}
+
+/// Makes the findings of that kind within the span those that were found now. One that was known keeps its first sight.
+pub async fn mirror(db: &Db, kind: Kind, (span, found): (&Span, &[Orphan]), now: Timestamp) -> Result<(), LedgerError> {
+    if found.is_empty() && !has_any(db, kind, span).await? {
+        return Ok(());
+    }
+    let strike = "delete from sweep_findings
+        where kind = $1 and object_key > $2 and object_key <= $3
+          and object_key not in (select value ->> 0 from json_each($4))";
+    let add = "insert into sweep_findings (kind, object_key, size, stored_at, first_seen_at)
+        select $1, value ->> 0, cast(value ->> 1 as bigint), cast(value ->> 2 as bigint), $2
+        from json_each($3)
+        where true
+        on conflict (kind, object_key) do nothing";
+    let row = |orphan: &Orphan| json!([keepable(&orphan.object_key), orphan.size, orphan.stored_at.as_millis()]);
+    let list = json!(found.iter().map(row).collect::<Vec<_>>()).to_string();
+    let (after, to) = (keepable(&span.after), keepable(&span.to));
+    db.write_again(move |mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query(strike)
+                .bind(kind)
+                .bind(after)
+                .bind(to)
+                .bind(list.clone())
+                .execute(c)
+                .await
+                .map(drop))?;
+            sql!(tx.on(), c => sqlx::query(add).bind(kind).bind(now).bind(list).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+async fn has_any(db: &Db, kind: Kind, span: &Span) -> Result<bool, LedgerError> {
+    let query =
+        "select object_key from sweep_findings where kind = $1 and object_key > $2 and object_key <= $3 limit 1";
+    let any: Option<String> = sql!(db.reader(), c => sqlx::query_scalar(query)
+        .bind(kind)
+        .bind(keepable(&span.after))
+        .bind(keepable(&span.to))
+        .fetch_optional(c)
+        .await)?;
+    Ok(any.is_some())
+}
+
+/// The findings of that kind within the span that were first seen by then, in the order of their keys.
+pub async fn seen_by(db: &Db, kind: Kind, span: &Span, by: Timestamp) -> Result<Vec<Finding>, LedgerError> {
+    let query = "select object_key, size, stored_at, first_seen_at
+        from sweep_findings
+        where kind = $1 and object_key > $2 and object_key <= $3 and first_seen_at <= $4
+        order by object_key";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(kind)
+        .bind(keepable(&span.after))
+        .bind(keepable(&span.to))
+        .bind(by)
+        .fetch_all(c)
+        .await)?)
+}
+
+/// The findings of that kind behind a key, in the order of their keys.
+pub async fn list(db: &Db, kind: Kind, after: &str, limit: i64) -> Result<Vec<Finding>, LedgerError> {
+    let query = "select object_key, size, stored_at, first_seen_at
+        from sweep_findings
+        where kind = $1 and object_key > $2
+        order by object_key
+        limit $3";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(kind).bind(after).bind(limit).fetch_all(c).await)?)
+}
+
+/// Strikes findings whose objects are gone.
+pub async fn strike(db: &Db, kind: Kind, object_keys: &[String]) -> Result<(), LedgerError> {
+    let query = "delete from sweep_findings where kind = $1 and object_key in (select atom from json_each($2))";
+    let list = json!(object_keys).to_string();
+    db.write_one_again(move |mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query(query).bind(kind).bind(list).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// A sweep of that kind has come to its end: adds up what it has left of findings.
+pub async fn add_up(db: &Db, kind: Kind, now: Timestamp) -> Result<(), LedgerError> {
+    let query =
+        "select count(*), cast(coalesce(sum(size), 0) as bigint), min(stored_at) from sweep_findings where kind = $1";
+    let (orphans, bytes, oldest_at) = sql!(db.reader(), c => sqlx::query_as(query).bind(kind).fetch_one(c).await)?;
+    keep_sum(db, Sum { kind, orphans, bytes, oldest_at, as_of: now }).await
+}
+
+/// Keeps what a complete sweep has found.
+pub async fn keep_sum(db: &Db, sum: Sum) -> Result<(), LedgerError> {
+    let query = "insert into sweeps (kind, orphans, bytes, oldest_at, as_of)
+        values ($1, $2, $3, $4, $5)
+        on conflict (kind) do update
+        set orphans = excluded.orphans, bytes = excluded.bytes, oldest_at = excluded.oldest_at, as_of = excluded.as_of";
+    db.write_one_again(move |mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query(query)
+                .bind(sum.kind)
+                .bind(sum.orphans)
+                .bind(sum.bytes)
+                .bind(sum.oldest_at)
+                .bind(sum.as_of)
+                .execute(c)
+                .await
+                .map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// What the last complete sweeps have found, of the kinds that were ever swept.
+pub async fn sums(db: &Db) -> Result<Vec<Sum>, LedgerError> {
+    let query = "select kind, orphans, bytes, oldest_at, as_of from sweeps order by kind";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
+}
+
+/// Where the scheduled sweep below the prefix stopped; `None` when it is to begin anew.
+pub async fn place(db: &Db, prefix: &str) -> Result<Option<String>, LedgerError> {
+    let query = "select reached from sweep_places where prefix = $1";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(prefix).fetch_optional(c).await)?)
+}
+
+/// Keeps how far the scheduled sweep has come.
+pub async fn keep_place(db: &Db, prefix: &'static str, reached: &str, now: Timestamp) -> Result<(), LedgerError> {
+    let query = "insert into sweep_places (prefix, reached, reached_at)
+        values ($1, $2, $3)
+        on conflict (prefix) do update set reached = excluded.reached, reached_at = excluded.reached_at";
+    let reached = keepable(reached);
+    db.write_hint(move |mut tx| {
+        Box::pin(async move {
+            sql!(tx.on(), c => sqlx::query(query).bind(prefix).bind(reached).bind(now).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// The next scheduled sweep below the prefix begins anew.
+pub async fn forget_place(db: &Db, prefix: &'static str) -> Result<(), LedgerError> {
+    db.write_one(move |mut tx| {
+        Box::pin(async move {
+            let query = "delete from sweep_places where prefix = $1";
+            sql!(tx.on(), c => sqlx::query(query).bind(prefix).execute(c).await.map(drop))?;
+            Ok(())
+        })
+    })
+    .await
+}

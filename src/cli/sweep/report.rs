@@ -1,0 +1,279 @@
+//! What `longshore sweep` says: for people in columns, for machines in lines of JSON.
+
+use std::time::Duration;
+
+use longshore_jobs::job::Context;
+use longshore_jobs::ledger::sweeps::{self, Finding, Kind, Orphan, Sum};
+use longshore_jobs::ledger::{Db, LedgerError, blobs};
+use longshore_jobs::model::Timestamp;
+use longshore_jobs::sweep_bucket::Page;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::SweepArgs;
+use crate::cli::output::Columns;
+use crate::cli::say;
+
+/// How many of each kind are shown, but with `--list`.
+const SHOWN: i64 = 20;
+/// How many are read at once.
+const PAGE: i64 = 1000;
+/// How many entries are named of a blob whose bytes are lost.
+const FILES: i64 = 20;
+
+/// What was looked at and removed so far, and how to show it.
+pub(super) struct Report {
+    applies: bool,
+    json: bool,
+    shown: i64,
+    restore_window: Duration,
+    /// Whether the schedule removes blobs' objects too.
+    by_schedule: bool,
+    looked_at: usize,
+    foreign: usize,
+    staging: Removed,
+    blobs: Removed,
+}
+
+/// How many objects, and how many bytes.
+#[derive(Clone, Copy, Default)]
+struct Removed {
+    objects: i64,
+    bytes: i64,
+}
+
+impl Report {
+    pub(super) fn new(args: &SweepArgs, restore_window: Duration, by_schedule: bool) -> Self {
+        Self {
+            applies: args.apply,
+            json: args.json,
+            shown: if args.list { i64::MAX } else { SHOWN },
+            restore_window,
+            by_schedule,
+            looked_at: 0,
+            foreign: 0,
+            staging: Removed::default(),
+            blobs: Removed::default(),
+        }
+    }
+
+    pub(super) fn looked_at(&self) -> usize {
+        self.looked_at
+    }
+
+    /// Counts a page, and says at once what was removed.
+    pub(super) fn add(&mut self, page: &Page) {
+        self.looked_at += page.looked_at;
+        self.foreign += page.foreign;
+        for orphan in &page.removed {
+            let removed = if page.kind == Kind::Staging { &mut self.staging } else { &mut self.blobs };
+            removed.objects += 1;
+            removed.bytes += orphan.size;
+            if removed.objects <= self.shown {
+                self.tell_removed(page.kind, orphan);
+            }
+        }
+    }
+
+    fn tell_removed(&self, kind: Kind, orphan: &Orphan) {
+        let Orphan { object_key: key, size, stored_at } = orphan;
+        if self.json {
+            let line = json!({"removed": true, "kind": kind, "key": key, "size": size, "storedAt": stored_at});
+            return say(format_args!("{line}\n"));
+        }
+        say(format_args!("removed {} ({size} bytes, of {stored_at})\n", key.escape_debug()));
+    }
+
+    /// Says what was found, and what is to become of it.
+    pub(super) async fn tell(&self, ctx: &Context) -> Result<(), LedgerError> {
+        let sums = sweeps::sums(&ctx.db).await?;
+        if self.json {
+            for kind in Kind::ALL {
+                self.tell_lines(&ctx.db, *kind).await?;
+            }
+            say(format_args!("{}\n", self.summary(&sums)));
+            return Ok(());
+        }
+        say(self.totals(&sums));
+        for kind in Kind::ALL {
+            self.tell_columns(&ctx.db, *kind).await?;
+        }
+        if self.foreign > 0 {
+            say(format_args!(
+                "\nForeign objects, which are left: {}. Their orgs are not in this ledger, or their keys are not of its making.\n",
+                self.foreign
+            ));
+        }
+        Ok(())
+    }
+
+    const fn removed(&self, kind: Kind) -> Removed {
+        match kind {
+            Kind::Staging => self.staging,
+            Kind::Blob => self.blobs,
+            Kind::Row => Removed { objects: 0, bytes: 0 },
+        }
+    }
+
+    /// All that were found, those among them that have gone, and since when the oldest has been there.
+    fn of_kind(&self, sums: &[Sum], kind: Kind) -> (Removed, Removed, Option<Timestamp>) {
+        let (sum, removed) = (sums.iter().find(|sum| sum.kind == kind), self.removed(kind));
+        let (orphans, bytes) = sum.map_or((0, 0), |sum| (sum.orphans, sum.bytes));
+        // What went from staging is in its sum, and what went below blobs/ is struck.
+        let struck = if kind == Kind::Blob { removed } else { Removed::default() };
+        let found = Removed { objects: orphans + struck.objects, bytes: bytes + struck.bytes };
+        (found, removed, sum.and_then(|sum| sum.oldest_at))
+    }
+
+    fn totals(&self, sums: &[Sum]) -> String {
+        let mut columns = Columns::with_heads(&["kind", "found", "bytes", "oldest", "removed", "freed bytes"]);
+        for kind in Kind::ALL {
+            let (found, removed, oldest) = self.of_kind(sums, *kind);
+            columns.row(vec![
+                kind.to_string(),
+                found.objects.to_string(),
+                found.bytes.to_string(),
+                oldest.map_or_else(|| "-".to_owned(), |at| at.to_string()),
+                removed.objects.to_string(),
+                removed.bytes.to_string(),
+            ]);
+        }
+        let mode = if self.applies { "" } else { " This was a dry run: nothing was removed." };
+        format!("{} objects looked at.{mode}\n\n{columns}", self.looked_at)
+    }
+
+    fn summary(&self, sums: &[Sum]) -> Value {
+        let of_kind = |kind: &Kind| {
+            let (found, removed, oldest) = self.of_kind(sums, *kind);
+            json!({
+                "kind": kind,
+                "found": found.objects,
+                "bytes": found.bytes,
+                "oldestAt": oldest,
+                "removed": removed.objects,
+                "removedBytes": removed.bytes,
+            })
+        };
+        let kinds: Vec<Value> = Kind::ALL.iter().map(of_kind).collect();
+        json!({"summary": {"applied": self.applies, "lookedAt": self.looked_at, "foreign": self.foreign, "kinds": kinds}})
+    }
+
+    /// What is to become of those of a kind.
+    fn outlook(&self, kind: Kind) -> &'static str {
+        match kind {
+            Kind::Staging => {
+                "staging: objects that no open upload needs. They go with the next scheduled sweep, or by --apply."
+            }
+            Kind::Blob if self.by_schedule => {
+                "blob: objects that no row names. Those that still are orphans then go with the next scheduled sweep."
+            }
+            Kind::Blob => {
+                "blob: objects that no row names. Those that still are orphans then can be removed by --apply."
+            }
+            Kind::Row => {
+                "row: blobs whose object is missing or cut. Nothing removes them. They heal when the object is brought back (an \
+                 earlier version in a versioned bucket, a backup), or when the same bytes are uploaded again."
+            }
+        }
+    }
+
+    async fn tell_columns(&self, db: &Db, kind: Kind) -> Result<(), LedgerError> {
+        let mut read = Reading::of(kind, self.shown);
+        let heads: &[&str] = match kind {
+            Kind::Staging => &["size", "stored", "first seen", "key"],
+            Kind::Blob => &["size", "stored", "first seen", "goes", "key"],
+            Kind::Row => &["size", "written", "first seen", "key", "files"],
+        };
+        while let Some(page) = read.next(db).await? {
+            if page.first {
+                say(format_args!("\n{}\n\n", self.outlook(kind)));
+            }
+            let mut columns = Columns::with_heads(heads);
+            for found in &page.findings {
+                columns.row(self.cells(db, kind, found).await?);
+            }
+            say(columns);
+        }
+        if read.left_off {
+            say("… and more: --list shows all.\n");
+        }
+        Ok(())
+    }
+
+    async fn cells(&self, db: &Db, kind: Kind, found: &Finding) -> Result<Vec<String>, LedgerError> {
+        let Finding { object_key, size, stored_at, first_seen_at } = found;
+        let key = object_key.escape_debug().to_string();
+        let mut cells = vec![size.to_string(), stored_at.to_string(), first_seen_at.to_string()];
+        match kind {
+            Kind::Staging => cells.push(key),
+            Kind::Blob => cells.extend([(*first_seen_at + self.restore_window).to_string(), key]),
+            Kind::Row => {
+                let (files, count) = blobs::files_at(db, object_key, FILES).await?;
+                let named = files.iter().map(Uuid::to_string).collect::<Vec<_>>().join(" ");
+                let more = count - i64::try_from(files.len()).unwrap_or(0);
+                cells.extend([key, if more > 0 { format!("{named} and {more} more") } else { named }]);
+            }
+        }
+        Ok(cells)
+    }
+
+    async fn tell_lines(&self, db: &Db, kind: Kind) -> Result<(), LedgerError> {
+        let mut read = Reading::of(kind, self.shown);
+        while let Some(page) = read.next(db).await? {
+            for found in &page.findings {
+                say(format_args!("{}\n", self.line(db, kind, found).await?));
+            }
+        }
+        Ok(())
+    }
+
+    async fn line(&self, db: &Db, kind: Kind, found: &Finding) -> Result<Value, LedgerError> {
+        let Finding { object_key: key, size, stored_at, first_seen_at } = found;
+        let mut line = json!({
+            "removed": false, "kind": kind, "key": key, "size": size, "storedAt": stored_at, "firstSeenAt": first_seen_at,
+        });
+        match kind {
+            Kind::Staging => {}
+            Kind::Blob => line["goesAt"] = json!(*first_seen_at + self.restore_window),
+            Kind::Row => {
+                let (files, count) = blobs::files_at(db, key, FILES).await?;
+                (line["files"], line["fileCount"]) = (json!(files), json!(count));
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// Reads the findings of a kind page by page, as many as are to be shown.
+struct Reading {
+    kind: Kind,
+    after: String,
+    left: i64,
+    begun: bool,
+    /// Whether there are more than are to be shown.
+    left_off: bool,
+}
+
+struct Findings {
+    findings: Vec<Finding>,
+    first: bool,
+}
+
+impl Reading {
+    const fn of(kind: Kind, left: i64) -> Self {
+        Self { kind, after: String::new(), left, begun: false, left_off: false }
+    }
+
+    async fn next(&mut self, db: &Db) -> Result<Option<Findings>, LedgerError> {
+        let wanted = self.left.min(PAGE);
+        let mut findings = sweeps::list(db, self.kind, &self.after, wanted + 1).await?;
+        let more = findings.len() > usize::try_from(wanted).unwrap_or(0);
+        findings.truncate(usize::try_from(wanted).unwrap_or(0));
+        self.left -= i64::try_from(findings.len()).unwrap_or(0);
+        self.left_off = more && self.left == 0;
+        let Some(last) = findings.last() else { return Ok(None) };
+        self.after.clone_from(&last.object_key);
+        let first = !std::mem::replace(&mut self.begun, true);
+        Ok(Some(Findings { findings, first }))
+    }
+}
