@@ -30,6 +30,7 @@ mod engine;
 pub mod files;
 pub mod gather;
 pub mod idempotency;
+pub mod inspect;
 pub mod kept;
 mod lender;
 pub mod lines;
