@@ -47,7 +47,7 @@ pub(super) async fn look_from_page(bucket: Arc<S3Bucket>, origin: String) -> Vec
         Some(date) => judge_clock(apart(date, asked).saturating_sub(took + Duration::from_secs(1))),
         None => Outcome::skipped("the server does not tell the time"),
     };
-    vec![judge_preflight(preflight, rules, &origin).of("cors"), clock.of("s3 clock")]
+    vec![judge_preflight(preflight, rules, &origin).naming(&bucket.address().bucket).of("cors"), clock.of("s3 clock")]
 }
 
 fn apart(one: Timestamp, other: Timestamp) -> Duration {
@@ -143,7 +143,7 @@ pub(super) async fn look_at_routes(bucket: Arc<S3Bucket>, inbox: InboxEngine, qu
         return Outcome::skipped("inbox_url is none: callbacks and the poller have to do");
     }
     match bucket.routes().await {
-        Ok(routes) => judge_routes(&routes, &inbox, queue.as_deref()),
+        Ok(routes) => judge_routes(&routes, &inbox, queue.as_deref()).naming(&bucket.address().bucket),
         Err(unread) => unknown(&unread, "notification", "s3:GetBucketNotification"),
     }
 }
@@ -229,7 +229,7 @@ fn name_of(receiver: &Receiver) -> String {
 /// What the bucket deletes by itself.
 pub(super) async fn look_at_rules(bucket: Arc<S3Bucket>, limits: Limits) -> Outcome {
     match bucket.rules().await {
-        Ok(rules) => judge_rules(&rules, &limits),
+        Ok(rules) => judge_rules(&rules, &limits).naming(&bucket.address().bucket),
         Err(unread) => unknown(&unread, "lifecycle", "s3:GetLifecycleConfiguration"),
     }
 }

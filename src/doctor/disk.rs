@@ -14,10 +14,12 @@ const LITTLE_SHARE: u64 = 10;
 
 /// What is kept where, as far as it is on this machine.
 pub(super) fn places(config: &Config) -> Vec<(&'static str, PathBuf)> {
-    let ledger = config.database.file().and_then(Path::parent).map(|folder| ("disk of ledger", folder.to_owned()));
-    let bucket = config.bucket.folder().map(|folder| ("disk of bucket", folder.to_owned()));
-    let data = config.is_local().then(|| ("disk of data folder", config.data_dir.clone()));
-    let temporary = ("disk of temporary files", std::env::temp_dir());
+    let ledger = config.database.file().and_then(Path::parent).map(|folder| ("disk: ledger", folder.to_owned()));
+    let bucket = config.bucket.folder().map(|folder| ("disk: bucket", folder.to_owned()));
+    let data = config.is_local().then(|| ("disk: data folder", config.data_dir.clone()));
+    let temporary = ("disk: temporary", std::env::temp_dir());
+    // Mostly the ledger is in the data folder, and its disk the same.
+    let ledger = ledger.filter(|(_, folder)| *folder != config.data_dir);
     data.into_iter().chain(ledger).chain(bucket).chain([temporary]).collect()
 }
 

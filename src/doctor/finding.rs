@@ -53,27 +53,48 @@ pub(crate) enum Status {
 impl Outcome {
     /// As it should be.
     pub(crate) fn ok(seen: impl Into<String>) -> Self {
-        Self::Ok(seen.into())
+        Self::Ok(line(&seen.into()))
     }
 
     /// It works, and this should be known.
     pub(crate) fn warning(detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Warning(Trouble { detail: detail.into(), mend: mend.into() })
+        Self::Warning(Trouble { detail: line(&detail.into()), mend: mend.into() })
     }
 
     /// It does not work.
     pub(crate) fn failed(detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::Failed(Trouble { detail: detail.into(), mend: mend.into() })
+        Self::Failed(Trouble { detail: line(&detail.into()), mend: mend.into() })
     }
 
     /// It was not looked at.
     pub(crate) fn skipped(why: impl Into<String>) -> Self {
-        Self::Skipped(why.into())
+        Self::Skipped(line(&why.into()))
+    }
+
+    /// With the name of the bucket, or whatever it is about, in the commands that mend it, where they say `NAME`.
+    pub(crate) fn naming(self, name: &str) -> Self {
+        let named = |trouble: Trouble| Trouble { mend: trouble.mend.replace("NAME", name), ..trouble };
+        match self {
+            Self::Warning(trouble) => Self::Warning(named(trouble)),
+            Self::Failed(trouble) => Self::Failed(named(trouble)),
+            fine => fine,
+        }
     }
 
     /// As a finding of that check.
     pub(crate) const fn of(self, name: &'static str) -> Finding {
         Finding { name, outcome: self }
+    }
+}
+
+/// As one line that can be read to its end: what servers say has several, and may be a page.
+fn line(text: &str) -> String {
+    const LONGEST: usize = 600;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -185,6 +206,12 @@ mod tests {
              warning  redis                it may lose hints\n                              → set appendonly yes\n\
              skipped  cors                 the bucket is a folder\n"
         );
+    }
+
+    #[test]
+    fn what_a_server_said_is_cut_to_one_line() {
+        let Outcome::Ok(seen) = Outcome::ok(format!("a\n  b {}", "é".repeat(1000))) else { panic!("it is ok") };
+        assert!(seen.starts_with("a b é") && seen.ends_with('…') && seen.chars().count() == 601, "{seen}");
     }
 
     #[test]

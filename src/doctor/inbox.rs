@@ -37,17 +37,27 @@ async fn look_at_queue(config: &Config, queue: &Url) -> (Outcome, Option<String>
     let options = sqs_options(config, queue);
     let asked = tokio::spawn(async move { Box::pin(SqsInbox::attributes(options)).await });
     match timeout(LONG, asked).await {
-        Ok(Ok(Ok(attributes))) => (judge_queue(&attributes), attributes.get("QueueArn").cloned()),
+        Ok(Ok(Ok(attributes))) => (judge_queue(&attributes, queue), attributes.get("QueueArn").cloned()),
         Ok(Ok(Err(error))) => (unreachable(queue, &error), None),
         Ok(Err(_)) | Err(_) => (silent(LONG), None),
     }
 }
 
 fn unreachable(queue: &Url, error: &InboxError) -> Outcome {
-    let told = with_causes(error);
-    let mend = if told.contains("NonExistentQueue") || told.contains("QueueDoesNotExist") {
+    // What the SDK says behind the code and its message says both again.
+    let told = match error {
+        InboxError::Refused { source, .. } => format!("{error}: {source}"),
+        _ => with_causes(error),
+    };
+    let says = |words: &[&str]| words.iter().any(|word| told.contains(word));
+    let mend = if says(&["NonExistentQueue", "QueueDoesNotExist"]) {
         "set inbox_url to sqs+ and the URL of a queue that is there: `aws sqs list-queues`; ops/terraform makes one"
             .to_owned()
+    } else if says(&["InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"]) {
+        "give the process the right credentials: AWS_ACCESS_KEY_ID with its AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            .to_owned()
+    } else if says(&["no credentials found"]) {
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role".to_owned()
     } else if matches!(error, InboxError::Refused { .. }) {
         "allow sqs:ReceiveMessage, sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes on the queue \
          to the role of this process, and see that its credentials are right"
@@ -58,7 +68,7 @@ fn unreachable(queue: &Url, error: &InboxError) -> Outcome {
     Outcome::failed(format!("{queue}: {told}"), mend)
 }
 
-fn judge_queue(attributes: &Attributes) -> Outcome {
+fn judge_queue(attributes: &Attributes, queue: &Url) -> Outcome {
     let number = |name: &str| attributes.get(name).and_then(|text| text.parse::<u64>().ok());
     let (waiting, hidden) = (
         number("ApproximateNumberOfMessages").unwrap_or(0),
@@ -70,15 +80,17 @@ fn judge_queue(attributes: &Attributes) -> Outcome {
     if attributes.get("RedrivePolicy").is_none_or(|policy| !policy.contains("deadLetterTargetArn")) {
         return Outcome::warning(
             format!("{seen}; it has no dead-letter queue: a notice that cannot be read comes again and again"),
-            "aws sqs set-queue-attributes --queue-url URL --attributes \
-             '{\"RedrivePolicy\":\"{\\\"deadLetterTargetArn\\\":\\\"ARN\\\",\\\"maxReceiveCount\\\":\\\"10\\\"}\"}'\n\
-             or ops/terraform/queue.tf, which makes both queues",
+            format!(
+                "aws sqs set-queue-attributes --queue-url {queue} --attributes \
+                 '{{\"RedrivePolicy\":\"{{\\\"deadLetterTargetArn\\\":\\\"ARN\\\",\\\"maxReceiveCount\\\":\\\"10\\\"}}\"}}'\n\
+                 with the ARN of another queue; ops/terraform/queue.tf makes both"
+            ),
         );
     }
     if retention.is_some_and(|seconds| seconds < DAY) {
         return Outcome::warning(
             format!("{seen}: an outage of a day loses notices"),
-            "aws sqs set-queue-attributes --queue-url URL --attributes MessageRetentionPeriod=345600",
+            format!("aws sqs set-queue-attributes --queue-url {queue} --attributes MessageRetentionPeriod=345600"),
         );
     }
     if waiting >= MANY {
@@ -105,7 +117,8 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         attributes.insert(name.to_owned(), value.to_owned());
-        judge_queue(&attributes).of("inbox").status()
+        let queue = "https://sqs.eu-west-1.amazonaws.com/1/notices".parse().unwrap();
+        judge_queue(&attributes, &queue).of("inbox").status()
     }
 
     #[test]
@@ -125,6 +138,7 @@ mod tests {
             trouble.mend
         };
         assert!(mend("AWS.SimpleQueueService.NonExistentQueue").contains("list-queues"));
+        assert!(mend("SignatureDoesNotMatch").contains("AWS_SECRET_ACCESS_KEY"));
         assert!(mend("AccessDenied").contains("sqs:GetQueueAttributes"));
     }
 }

@@ -90,6 +90,9 @@ fn judge_schema(schema: &Schema) -> Outcome {
             "run the program that has made this ledger; or restore it from a backup: runbook, *Backup and restore*",
         );
     }
+    if schema.at.is_none() {
+        return Outcome::failed("the database is empty: no migration has been applied", "longshore migrate");
+    }
     if !schema.missing.is_empty() {
         return Outcome::failed(
             format!("the ledger is at migration {at} and lacks {}", numbers(&schema.missing)),

@@ -197,11 +197,10 @@ impl Doctor {
         let opened = tokio::spawn(async move { Box::pin(S3Bucket::open(options)).await });
         match timeout(LONG, opened).await {
             Ok(Ok(Ok(bucket))) => {
-                self.add(
-                    Outcome::ok(format!("credentials are there, and {} may be asked", self.config.bucket))
-                        .of(OPEN_BUCKET),
-                );
-                Some(Arc::new(bucket))
+                let bucket = Arc::new(bucket);
+                let greeted = Arc::clone(&bucket);
+                self.check(OPEN_BUCKET, LONG, async move { rights::greet(&greeted).await }).await;
+                self.findings.passed(OPEN_BUCKET).then_some(bucket)
             }
             Ok(Ok(Err(error))) => {
                 self.add(bucket::unopened(&error).of(OPEN_BUCKET));
@@ -267,6 +266,16 @@ async fn guarded(
                 .of(name),
         ],
         Err(_) => vec![silent(limit).of(name)],
+    }
+}
+
+/// A length of time as a person reads it.
+fn told(length: Duration) -> String {
+    match length.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -11,7 +11,7 @@ use longshore_jobs::outside::BoxError;
 use longshore_jobs::sql;
 use uuid::Uuid;
 
-use super::{Outcome, workers};
+use super::{Outcome, told, workers};
 use crate::config::{Config, QueueEngine};
 use crate::queue::engine::{Depth, Engine};
 
@@ -73,7 +73,6 @@ async fn idle(db: &Db, runs: bool) -> Result<Option<&'static str>, BoxError> {
 fn judge_depths(depths: &[Depth], runs: bool) -> Option<Outcome> {
     let oldest = depths.iter().max_by_key(|depth| depth.oldest_age).filter(|depth| depth.oldest_age > LONG_DUE)?;
     let due: u64 = depths.iter().filter(|depth| depth.pool == oldest.pool).map(|depth| depth.due).sum();
-    let age = Duration::from_secs(oldest.oldest_age.as_secs());
     let mend = if runs {
         format!(
             "`longshore pool list` says whether {0} is paused; else more workers: `longshore worker --pools {0}`, or pools.{0}",
@@ -82,7 +81,10 @@ fn judge_depths(depths: &[Depth], runs: bool) -> Option<Outcome> {
     } else {
         "start the service: `longshore up`".to_owned()
     };
-    Some(Outcome::warning(format!("{due} jobs of the pool {} are due, the oldest for {age:?}", oldest.pool), mend))
+    Some(Outcome::warning(
+        format!("{due} jobs of the pool {} are due, the oldest for {}", oldest.pool, told(oldest.oldest_age)),
+        mend,
+    ))
 }
 
 async fn is_there(db: &Db, config: &Config, subject: Uuid) -> Result<bool, BoxError> {
@@ -113,7 +115,7 @@ mod tests {
         let late = [depth(Pool::Issue, Duration::ZERO), depth(Pool::Verify, Duration::from_secs(300))];
         let told = judge_depths(&late, true).unwrap();
         let Outcome::Warning(trouble) = &told else { panic!("{told:?}") };
-        assert_eq!(trouble.detail, "7 jobs of the pool verify are due, the oldest for 300s");
+        assert_eq!(trouble.detail, "7 jobs of the pool verify are due, the oldest for 5 min");
         assert!(trouble.mend.contains("--pools verify"), "{}", trouble.mend);
         assert_eq!(told.of("queue").status(), Status::Warning);
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Finding, Outcome};
 use crate::bucket::s3::S3Bucket;
-use crate::bucket::s3::settings::denial;
+use crate::bucket::s3::settings::{Blame, blame};
 use crate::client::api::PolicyForm;
 use crate::client::form::Content;
 use crate::client::{Api, ApiError};
@@ -34,6 +34,30 @@ struct Probe {
     /// Below `blobs/`.
     copy: String,
     findings: Vec<Finding>,
+}
+
+const MEND_CREDENTIALS: &str = "give the process the right credentials: AWS_ACCESS_KEY_ID with its AWS_SECRET_ACCESS_KEY \
+    (and AWS_SESSION_TOKEN), or AWS_PROFILE; s3.region has to be the bucket's";
+
+/// Whether the server of the bucket answers and knows who we are.
+pub(super) async fn greet(bucket: &S3Bucket) -> Outcome {
+    let (name, id) = (bucket.address().bucket, bucket.address().access_key_id);
+    let Err(error) = bucket.list(keys::STAGING, None).await else { return known(&name, &id) };
+    match blame(&error) {
+        Blame::Credentials(said) => {
+            Outcome::failed(format!("the server refuses the access key {id}: {said}"), MEND_CREDENTIALS)
+        }
+        Blame::Silence => Outcome::failed(
+            with_causes(&error),
+            "see that the S3 server runs, and that s3_endpoint and s3.region lead to it",
+        ),
+        // Whatever else is wrong has a check of its own.
+        Blame::Right(_) | Blame::Other => known(&name, &id),
+    }
+}
+
+fn known(bucket: &str, id: &str) -> Outcome {
+    Outcome::ok(format!("the server of s3://{bucket} answers, and knows the access key {id}"))
 }
 
 /// Tries all rights, and removes what it has made.
@@ -180,9 +204,10 @@ fn form_of(policy: PostPolicy) -> PolicyForm {
 
 fn judge_right(right: &str, done: Result<(), BucketError>) -> Outcome {
     let Err(error) = done else { return Outcome::ok("allowed, and it works") };
-    match denial(&error) {
-        Some(said) => Outcome::failed(said, mend_right(right)),
-        None => Outcome::failed(
+    match blame(&error) {
+        Blame::Right(said) => Outcome::failed(said, mend_right(right)),
+        Blame::Credentials(said) => Outcome::failed(said, MEND_CREDENTIALS),
+        Blame::Silence | Blame::Other => Outcome::failed(
             with_causes(&error),
             "see the log of the S3 server; with another server than AWS, its version",
         ),
@@ -202,10 +227,12 @@ fn judge_post(posted: Result<(), Unposted>) -> Outcome {
     let mend = match &error {
         ApiError::FormRefused { code, .. } => match code.as_str() {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken" => {
-                "give the process the right credentials: AWS_ACCESS_KEY_ID with its AWS_SECRET_ACCESS_KEY, or AWS_PROFILE".to_owned()
+                MEND_CREDENTIALS.to_owned()
             }
             "NoSuchBucket" => "set bucket_url to a bucket that is there".to_owned(),
-            "AuthorizationHeaderMalformed" | "PermanentRedirect" => "set s3.region to the region of the bucket".to_owned(),
+            "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
+                "set s3.region to the region of the bucket".to_owned()
+            }
             _ => mend_right("s3:PutObject on staging/*, for whoever signs (pool issue)"),
         },
         _ => "see that s3.public_endpoint (else s3_endpoint) is where clients, and this machine, reach S3".to_owned(),

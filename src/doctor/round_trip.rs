@@ -26,7 +26,7 @@ const SIZE: usize = 64 * 1024;
 /// How long one answer may take, with all tries.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long hashing and storing may take.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_millis(15);
 
 /// How a round trip is made.

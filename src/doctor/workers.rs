@@ -6,7 +6,7 @@ use longshore_jobs::job::{Pool, with_causes};
 use longshore_jobs::ledger::{Db, LedgerError, dead_letters, pools, schedules};
 use longshore_jobs::model::Timestamp;
 
-use super::{Finding, Outcome};
+use super::{Finding, Outcome, told};
 
 /// The busiest schedules tick every few seconds. Somebody may have slowed them down, so this is generous.
 pub(super) const LONG_WITHOUT_TICK: Duration = Duration::from_secs(300);
@@ -33,7 +33,7 @@ fn judge_ticks(ticks: &[(String, Timestamp)], now: Timestamp, runs: bool) -> Out
             Outcome::skipped("no worker has run yet")
         };
     };
-    let age = Duration::from_secs(now.since(*last).as_secs());
+    let age = now.since(*last);
     if last.since(now) > LONG_WITHOUT_TICK {
         return Outcome::warning(
             format!("{kind} ticked at {last}, which is yet to come: a clock was, or is, wrong"),
@@ -43,14 +43,14 @@ fn judge_ticks(ticks: &[(String, Timestamp)], now: Timestamp, runs: bool) -> Out
     if age > LONG_WITHOUT_TICK {
         return if runs {
             Outcome::warning(
-                format!("no schedule has ticked for {age:?}: no worker runs"),
+                format!("no schedule has ticked for {}: no worker runs", told(age)),
                 "start one: `longshore worker`, or `longshore up`",
             )
         } else {
-            Outcome::skipped(format!("nobody serves here now; the last tick was {age:?} ago"))
+            Outcome::skipped(format!("nobody serves here now; the last tick was {} ago", told(age)))
         };
     }
-    Outcome::ok(format!("{kind} ticked {age:?} ago"))
+    Outcome::ok(format!("{kind} ticked {} ago", told(age)))
 }
 
 fn judge_pauses(paused: &[(Pool, Timestamp)]) -> Outcome {

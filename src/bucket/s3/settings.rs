@@ -3,11 +3,11 @@
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{Event, ExpirationStatus, LifecycleRule, NotificationConfigurationFilter};
+use longshore_jobs::job::with_causes;
 use longshore_jobs::outside::BucketError;
 
 use super::S3Bucket;
 use super::fault::{Said, during};
-use longshore_jobs::job::with_causes;
 
 /// Who may do what from a page of another origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,12 +115,31 @@ impl S3Bucket {
     }
 }
 
-/// Whether the bucket refused for want of a right, and what it said.
-pub(crate) fn denial(error: &BucketError) -> Option<String> {
-    let BucketError::Failed { source, .. } = error else { return None };
+/// What an error of the bucket's says about us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The server does not know the credentials, or they do not fit or have ended.
+    Credentials(String),
+    /// It knows who we are, and does not let us.
+    Right(String),
+    /// Nobody answered.
+    Silence,
+    /// Something else.
+    Other,
+}
+
+/// Codes by which S3 refuses whoever asks, and not what is asked.
+const NOT_US: [&str; 6] =
+    ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity", "NotSignedUp"];
+
+/// What is to blame for an error.
+pub(crate) fn blame(error: &BucketError) -> Blame {
+    let BucketError::Failed { source, .. } = error else { return Blame::Other };
     match source.downcast_ref::<Said>() {
-        Some(said @ Said::Denied(_)) => Some(said.to_string()),
-        _ => None,
+        Some(Said::Denied(said)) if NOT_US.iter().any(|code| said.contains(code)) => Blame::Credentials(said.clone()),
+        Some(Said::Denied(said)) => Blame::Right(said.clone()),
+        Some(Said::Nothing(_)) => Blame::Silence,
+        _ => Blame::Other,
     }
 }
 
