@@ -10,7 +10,6 @@ use url::Url;
 
 use super::ingest::{BorrowedKey, OwnServer, Served, bring_up, named};
 use super::{Failure, say};
-use crate::app;
 use crate::client::Api;
 use crate::config::{Config, parse_duration};
 use crate::doctor::round_trip::{ORG, Trip};
@@ -44,7 +43,7 @@ pub(super) async fn run(config: Config, args: DoctorArgs) -> Result<(), Failure>
             say(finding);
         }
     });
-    doctor.look().await;
+    Box::pin(doctor.look()).await;
     for finding in round_trip(&doctor, &config, &args).await {
         doctor.add(finding);
     }
@@ -74,66 +73,60 @@ async fn round_trip(doctor: &Doctor, config: &Config, args: &DoctorArgs) -> Vec<
 type Chosen = (Served, Option<TempDir>);
 
 async fn choose(doctor: &Doctor, config: &Config, args: &DoctorArgs) -> Result<Chosen, Outcome> {
-    if let Some(server) = &args.server {
-        return far(doctor, config, server, args.token.as_deref()).await;
-    }
     let token = args.token.as_deref();
-    match doctor.serving() {
-        Some(url) if doctor.has_ledger() => running(config, url.to_owned(), token).await,
-        Some(_) => Err(Outcome::skipped("it needs the ledger")),
-        None if config.database.file().is_none() => fleet(doctor, config, token).await,
-        None => own(doctor, config, token).await,
+    match (&args.server, doctor.serving()) {
+        (Some(server), _) => far(doctor, server, token).await,
+        (None, Some(url)) => running(doctor, url, token).await,
+        (None, None) if config.database.file().is_none() => fleet(doctor, config, token).await,
+        (None, None) => own(doctor, config, token).await,
     }
 }
 
-async fn far(doctor: &Doctor, config: &Config, server: &Url, token: Option<&str>) -> Result<Chosen, Outcome> {
+async fn far(doctor: &Doctor, server: &Url, token: Option<&str>) -> Result<Chosen, Outcome> {
     match token {
         Some(token) => Ok((named(server, token).map_err(|failure| unusable(&failure))?, None)),
-        None if doctor.has_ledger() => running(config, server.to_string(), None).await,
-        None => {
-            Err(Outcome::failed("--server needs a token, for there is no ledger here", "--token T, or LONGSHORE_TOKEN"))
-        }
+        None => running(doctor, server.as_str(), None).await,
     }
 }
 
-/// A server that runs anyway, with a key in its ledger, which is ours too.
-async fn running(config: &Config, url: String, token: Option<&str>) -> Result<Chosen, Outcome> {
-    let db = Box::pin(app::open_ledger(config))
-        .await
-        .map_err(|error| Outcome::failed(longshore_jobs::job::with_causes(&error), "see the checks of the ledger"))?;
-    let closing = db.clone();
-    let own = OwnServer { url, db, end: Box::pin(async move { closing.close().await }) };
+/// A server that runs anyway; without a token, a key is made in its ledger, which is ours too.
+async fn running(doctor: &Doctor, url: &str, token: Option<&str>) -> Result<Chosen, Outcome> {
+    let Some(db) = doctor.ledger().cloned() else {
+        return Err(Outcome::skipped("it needs the ledger, or --server with --token"));
+    };
+    let own = OwnServer { url: url.to_owned(), db, end: Box::pin(async {}) };
     served(own, token).await.map(|served| (served, None))
 }
 
 /// A server of the fleet, where its settings say that one answers.
 async fn fleet(doctor: &Doctor, config: &Config, token: Option<&str>) -> Result<Chosen, Outcome> {
-    if !doctor.has_ledger() {
-        return Err(Outcome::skipped("it needs the ledger"));
+    if doctor.is_reached() {
+        return running(doctor, &config.public_url(config.listen), token).await;
     }
-    if !doctor.is_reached() {
-        return Err(Outcome::skipped(
-            "no server of the fleet answers at its public URL; start one, or name one: --server URL",
-        ));
-    }
-    running(config, config.public_url(config.listen), token).await
+    Err(Outcome::skipped("no server of the fleet answers at its public URL: start one, or name one by --server URL"))
 }
 
 /// Everything in this process, until the run is over. Where there is no ledger yet, in a folder that goes with it.
 async fn own(doctor: &Doctor, config: &Config, token: Option<&str>) -> Result<Chosen, Outcome> {
-    let (config, folder) = match (doctor.has_ledger(), config.database.file().is_some_and(std::path::Path::exists)) {
-        (true, _) => (config.clone(), None),
-        (false, true) => return Err(Outcome::skipped("it needs the ledger")),
-        // It would take notices from whoever else reads them, and know none of their uploads.
-        (false, false) if config.bucket.folder().is_none() => {
-            return Err(Outcome::skipped("it needs a ledger: `longshore migrate` makes it"));
-        }
-        (false, false) => {
-            let folder = TempDir::new()
-                .map_err(|error| Outcome::failed(error.to_string(), "see the disk of temporary files"))?;
-            (config.clone().moved_to(folder.path()), Some(folder))
-        }
-    };
+    if !doctor.is_owner() {
+        return Err(Outcome::skipped(
+            "nobody serves here, and what a server of ours made would not be the service's: run this beside it, or as its user",
+        ));
+    }
+    let (config, folder) =
+        match (doctor.ledger().is_some(), config.database.file().is_some_and(std::path::Path::exists)) {
+            (true, _) => (config.clone(), None),
+            (false, true) => return Err(Outcome::skipped("it needs the ledger")),
+            // It would take notices from whoever else reads them, and know none of their uploads.
+            (false, false) if config.bucket.folder().is_none() => {
+                return Err(Outcome::skipped("it needs a ledger: `longshore migrate` makes it"));
+            }
+            (false, false) => {
+                let folder = TempDir::new()
+                    .map_err(|error| Outcome::failed(error.to_string(), "see the disk of temporary files"))?;
+                (config.clone().moved_to(folder.path()), Some(folder))
+            }
+        };
     match timeout(STARTING, Box::pin(bring_up(config))).await {
         Ok(Ok(own)) => served(own, token.filter(|_| folder.is_none())).await.map(|served| (served, folder)),
         Ok(Err(failure)) => Err(unusable(&failure)),

@@ -158,7 +158,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
         Command::Report(args) => report::run(config, args).await,
         Command::Jobs(command) => jobs::run(config, command).await,
         Command::Pool(command) => pool::run(config, command).await,
-        Command::Doctor(args) => doctor::run(config, args).await,
+        Command::Doctor(args) => Box::pin(doctor::run(config, args)).await,
         Command::Health(args) => health::run(&config, args).await,
         Command::Config => {
             say(config.effective);

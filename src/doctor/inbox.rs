@@ -6,7 +6,7 @@ use longshore_jobs::job::with_causes;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{LONG, Outcome, silent};
+use super::{KNOCKING, Outcome, silent};
 use crate::app::sqs_options;
 use crate::config::{Config, InboxEngine};
 use crate::inbox::InboxError;
@@ -36,10 +36,10 @@ pub(super) async fn look(config: &Config) -> (Outcome, Option<String>) {
 async fn look_at_queue(config: &Config, queue: &Url) -> (Outcome, Option<String>) {
     let options = sqs_options(config, queue);
     let asked = tokio::spawn(async move { Box::pin(SqsInbox::attributes(options)).await });
-    match timeout(LONG, asked).await {
+    match timeout(KNOCKING, asked).await {
         Ok(Ok(Ok(attributes))) => (judge_queue(&attributes, queue), attributes.get("QueueArn").cloned()),
         Ok(Ok(Err(error))) => (unreachable(queue, &error), None),
-        Ok(Err(_)) | Err(_) => (silent(LONG), None),
+        Ok(Err(_)) | Err(_) => (silent(KNOCKING), None),
     }
 }
 

@@ -33,7 +33,7 @@ async fn look_at_file(path: &Path) -> Vec<Finding> {
         Err(error) => vec![
             Outcome::failed(
                 format!("{} cannot be read: {}", path.display(), with_causes(&error)),
-                "check who may read it; if it is damaged, restore it: runbook, *Backup and restore*",
+                "see the disk and who may read it; if it is damaged, restore it: runbook, *Backup and restore*",
             )
             .of(SCHEMA),
         ],
@@ -102,7 +102,7 @@ fn judge_schema(schema: &Schema) -> Outcome {
     if !schema.newer.is_empty() {
         return Outcome::warning(
             format!("a newer release has brought the ledger to migration {at}, which this program does not know"),
-            "install that release here too: `longshore --version` on both; runbook, *Upgrades*",
+            "install that release here too: `longshore --version` on both; runbook, *Upgrade and going back*",
         );
     }
     Outcome::ok(format!("at head, migration {at}"))

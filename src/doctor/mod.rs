@@ -25,6 +25,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use longshore_jobs::ledger::Db;
 use longshore_jobs::outside::{Clock, SystemClock};
 use tokio::time::timeout;
@@ -40,6 +41,8 @@ use crate::queue::engine::Engine;
 
 /// How long most checks may take.
 const SHORT: Duration = Duration::from_secs(10);
+/// How long it may take to be let in by a server, with the tries of its client.
+const KNOCKING: Duration = Duration::from_secs(20);
 /// How long those may take that ask several things of a server, or wait for the retries of a client.
 const LONG: Duration = Duration::from_secs(45);
 
@@ -68,8 +71,8 @@ impl Doctor {
     /// All checks but the round trip.
     pub(crate) async fn look(&mut self) {
         self.look_at_settings().await;
-        self.look_at_ledger().await;
         self.look_at_disks().await;
+        self.look_at_ledger().await;
         self.look_at_queue().await;
         self.look_at_bucket().await;
         self.look_at_workers().await;
@@ -80,14 +83,19 @@ impl Doctor {
         self.serving.as_deref()
     }
 
-    /// Whether the ledger can be worked with.
-    pub(crate) const fn has_ledger(&self) -> bool {
-        self.db.is_some()
+    /// The ledger, where it can be worked with.
+    pub(crate) const fn ledger(&self) -> Option<&Db> {
+        self.db.as_ref()
     }
 
     /// Whether a server answers at the public URL.
     pub(crate) fn is_reached(&self) -> bool {
         self.findings.passed(PUBLIC_URL)
+    }
+
+    /// Whether files that are made in the data folder now are the service's.
+    pub(crate) fn is_owner(&self) -> bool {
+        settings::is_ours(&self.config.data_dir)
     }
 
     /// Adds what another has found.
@@ -106,9 +114,9 @@ impl Doctor {
 
     async fn look_at_settings(&mut self) {
         self.add(settings::engines(&self.config).of("configuration"));
-        self.check("data folder", SHORT, settings::data_folder(self.config.clone())).await;
+        self.check("data folder", SHORT, Box::pin(settings::data_folder(self.config.clone()))).await;
         let (config, serving) = (self.config.clone(), self.serving.clone());
-        self.check(PUBLIC_URL, SHORT, settings::public_url(config, serving)).await;
+        self.check(PUBLIC_URL, SHORT, Box::pin(settings::public_url(config, serving))).await;
         self.add(settings::scheme(&self.config).of("https"));
     }
 
@@ -117,16 +125,14 @@ impl Doctor {
             self.add(Outcome::skipped("there is none yet: `longshore up` or `longshore migrate` makes it").of(SCHEMA));
             return;
         }
-        for finding in self.group(SCHEMA, SHORT, ledger::look(self.config.clone())).await {
-            self.add(finding);
-        }
+        self.examine(SCHEMA, SHORT, Box::pin(ledger::look(self.config.clone()))).await;
         if !self.findings.passed(SCHEMA) {
             return;
         }
         let config = self.config.clone();
         match timeout(SHORT, Box::pin(app::open_ledger(&config))).await {
             Ok(Ok(db)) => {
-                self.check("ledger write", SHORT, ledger::write(db.clone())).await;
+                self.check("ledger write", SHORT, Box::pin(ledger::write(db.clone()))).await;
                 self.db = Some(db);
             }
             Ok(Err(error)) => self.add(ledger::unopened(&error).of("ledger write")),
@@ -136,21 +142,19 @@ impl Doctor {
 
     async fn look_at_disks(&mut self) {
         for (name, path) in disk::places(&self.config) {
-            self.check(name, SHORT, disk::look(path)).await;
+            self.check(name, SHORT, Box::pin(disk::look(path))).await;
         }
     }
 
     async fn look_at_queue(&mut self) {
-        for finding in self.group("redis", SHORT, redis::look(self.config.queue.clone())).await {
-            self.add(finding);
-        }
+        self.examine("redis", SHORT, Box::pin(redis::look(self.config.queue.clone()))).await;
         let engine = self.engine().await;
         let (Some(db), Some(engine)) = (self.db.clone(), engine) else {
             self.add(Outcome::skipped("it needs the ledger, and a queue that answers").of("queue"));
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        self.check("queue", LONG, queue::look(db, engine, self.config.clone(), runs)).await;
+        self.check("queue", LONG, Box::pin(queue::look(db, engine, self.config.clone(), runs))).await;
     }
 
     async fn engine(&self) -> Option<Arc<dyn Engine>> {
@@ -163,43 +167,39 @@ impl Doctor {
     }
 
     async fn look_at_bucket(&mut self) {
-        let opened = match self.config.bucket.clone() {
-            BucketEngine::Folder(_) => None,
-            BucketEngine::S3(name) => Some(self.open_bucket(&name).await),
-        };
-        let queue = self.look_at_inbox().await;
-        let bucket = match opened {
-            Some(Some(bucket)) => bucket,
-            Some(None) => return,
-            None => {
-                self.add(
-                    Outcome::skipped("a folder, which the server serves: the round trip goes through it")
-                        .of(OPEN_BUCKET),
-                );
-                return;
+        let bucket = match self.config.bucket.clone() {
+            BucketEngine::S3(name) => self.open_bucket(&name).await,
+            BucketEngine::Folder(_) => {
+                let why = "a folder, which the server serves: the round trip goes through it";
+                self.add(Outcome::skipped(why).of(OPEN_BUCKET));
+                None
             }
         };
-        for finding in self.group("bucket rights", LONG, rights::look(Arc::clone(&bucket), self.config.limits)).await {
-            self.add(finding);
+        let queue = self.look_at_inbox().await;
+        if let Some(bucket) = bucket {
+            self.look_into_bucket(&bucket, queue).await;
         }
+    }
+
+    async fn look_into_bucket(&mut self, bucket: &Arc<S3Bucket>, queue: Option<String>) {
+        let (limits, inbox) = (self.config.limits, self.config.inbox.clone());
         let origin = settings::origin(&self.config);
-        for finding in self.group("cors", LONG, bucket::look_from_page(Arc::clone(&bucket), origin)).await {
-            self.add(finding);
-        }
-        self.check("notification", LONG, bucket::look_at_routes(Arc::clone(&bucket), self.config.inbox.clone(), queue))
-            .await;
-        self.check("lifecycle", LONG, bucket::look_at_rules(bucket, self.config.limits)).await;
+        let us = || Arc::clone(bucket);
+        self.examine("bucket rights", LONG, Box::pin(rights::look(us(), limits))).await;
+        self.examine("cors", LONG, Box::pin(bucket::look_from_page(us(), origin))).await;
+        self.check("notification", LONG, Box::pin(bucket::look_at_routes(us(), inbox, queue))).await;
+        self.check("lifecycle", LONG, Box::pin(bucket::look_at_rules(us(), limits))).await;
     }
 
     async fn open_bucket(&mut self, name: &str) -> Option<Arc<S3Bucket>> {
         // Small parts: a small object is enough to be read in ranges.
         let options = s3::Options { part_size: rights::PART, ..s3_options(&self.config, name) };
         let opened = tokio::spawn(async move { Box::pin(S3Bucket::open(options)).await });
-        match timeout(LONG, opened).await {
+        match timeout(KNOCKING, opened).await {
             Ok(Ok(Ok(bucket))) => {
                 let bucket = Arc::new(bucket);
                 let greeted = Arc::clone(&bucket);
-                self.check(OPEN_BUCKET, LONG, async move { rights::greet(&greeted).await }).await;
+                self.check(OPEN_BUCKET, KNOCKING, Box::pin(async move { rights::greet(&greeted).await })).await;
                 self.findings.passed(OPEN_BUCKET).then_some(bucket)
             }
             Ok(Ok(Err(error))) => {
@@ -207,7 +207,7 @@ impl Doctor {
                 None
             }
             Ok(Err(_)) | Err(_) => {
-                self.add(silent(LONG).of(OPEN_BUCKET));
+                self.add(silent(KNOCKING).of(OPEN_BUCKET));
                 None
             }
         }
@@ -226,39 +226,23 @@ impl Doctor {
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        for finding in self.group("workers", SHORT, workers::look(db, runs)).await {
-            self.add(finding);
-        }
+        self.examine("workers", SHORT, Box::pin(workers::look(db, runs))).await;
     }
 
-    async fn check(
-        &mut self,
-        name: &'static str,
-        limit: Duration,
-        work: impl Future<Output = Outcome> + Send + 'static,
-    ) {
-        for finding in self.group(name, limit, async move { vec![work.await.of(name)] }).await {
-            self.add(finding);
-        }
+    async fn check(&mut self, name: &'static str, limit: Duration, work: BoxFuture<'static, Outcome>) {
+        self.examine(name, limit, Box::pin(async move { vec![work.await.of(name)] })).await;
     }
 
-    /// The findings of a group, or one of this name when it took too long or broke down.
-    async fn group(
-        &self,
-        name: &'static str,
-        limit: Duration,
-        work: impl Future<Output = Vec<Finding>> + Send + 'static,
-    ) -> Vec<Finding> {
-        guarded(name, limit, work).await
+    /// Adds what a group of checks finds, or one finding of this name when it took too long or broke down.
+    async fn examine(&mut self, name: &'static str, limit: Duration, work: BoxFuture<'static, Vec<Finding>>) {
+        for finding in guarded(name, limit, work).await {
+            self.add(finding);
+        }
     }
 }
 
-async fn guarded(
-    name: &'static str,
-    limit: Duration,
-    work: impl Future<Output = Vec<Finding>> + Send + 'static,
-) -> Vec<Finding> {
-    let task = AbortOnDropHandle::new(tokio::spawn(Box::pin(work)));
+async fn guarded(name: &'static str, limit: Duration, work: BoxFuture<'static, Vec<Finding>>) -> Vec<Finding> {
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
     match timeout(limit, task).await {
         Ok(Ok(findings)) => findings,
         Ok(Err(error)) => vec![
@@ -293,14 +277,22 @@ fn http_client(url: &Url, limit: Duration) -> Result<reqwest::Client, reqwest::E
 
 #[cfg(test)]
 mod tests {
+    use super::finding::Status;
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_check_that_hangs_is_ended_and_one_that_breaks_down_ends_nothing() {
-        let hung = guarded("ledger", SHORT, std::future::pending()).await;
-        assert_eq!(hung, [silent(SHORT).of("ledger")]);
+        let limit = Duration::from_millis(10);
+        let hung = guarded("ledger", limit, Box::pin(std::future::pending())).await;
+        assert_eq!(hung, [silent(limit).of("ledger")]);
 
-        let broken = guarded("ledger", SHORT, async { panic!("nobody thought of this") }).await;
-        assert_eq!(broken[0].status(), finding::Status::Failed);
+        let broken = guarded("ledger", LONG, Box::pin(async { panic!("nobody thought of this") })).await;
+        assert_eq!(broken[0].status(), Status::Failed);
+    }
+
+    #[test]
+    fn lengths_of_time_are_told_in_the_unit_that_fits() {
+        let lengths = [0, 119, 300, 10_000, 400_000].map(|seconds| told(Duration::from_secs(seconds)));
+        assert_eq!(lengths, ["0 s", "119 s", "5 min", "2 h", "4 days"]);
     }
 }

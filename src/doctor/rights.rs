@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn credentials_have_to_outlive_the_longest_policy() {
-        let minutes = |count| Duration::from_secs(count * 60);
+        let minutes = |count: u64| Duration::from_secs(count * 60);
         assert_eq!(status(judge_life(minutes(98), minutes(98))), Status::Ok);
         assert_eq!(status(judge_life(minutes(10), minutes(98))), Status::Warning);
     }

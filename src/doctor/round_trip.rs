@@ -204,7 +204,9 @@ impl Stop {
     fn outcome(&self) -> Outcome {
         let (detail, mend) = match self {
             Self::Call(step, error) => (format!("{step}: {}", with_causes(error)), mend_call(error)),
-            Self::Silent(step) => (format!("{step}: no answer within {ANSWER:?}"), "see the log of the service"),
+            Self::Silent(step) => {
+                (format!("{step}: no answer within {ANSWER:?}"), "see the checks above, and the log of the service")
+            }
             Self::Unsigned => (
                 "no worker has signed the policy".to_owned(),
                 "see that a worker runs for the pool issue and that it is not paused: `longshore pool list`",

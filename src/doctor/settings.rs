@@ -108,6 +108,11 @@ fn mend_unwritable(path: &Path, error: &io::Error, metadata: &Metadata) -> Strin
     }
 }
 
+/// Whether a folder that is there belongs to the user of this process.
+pub(super) fn is_ours(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |metadata| metadata.uid() == rustix::process::geteuid().as_raw())
+}
+
 /// The origin of our pages, as a browser names it.
 pub(super) fn origin(config: &Config) -> String {
     let url = config.public_url(config.listen);

@@ -158,7 +158,7 @@ async fn a_wrong_setting_ends_it_before_it_begins() {
     let output = place.run(&["doctor", "--bucket-url", "ftp://nowhere"]);
 
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("bucket_url"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--bucket-url"));
 }
 
 async fn change(place: &Place, query: &'static str) {
