@@ -31,7 +31,7 @@ use crate::schedule::{self, Schedule};
 use crate::systemd::Systemd;
 use crate::{metrics, notices};
 
-pub(crate) use self::engines::{as_queue, open_bucket_beside, open_ledger, open_queue};
+pub(crate) use self::engines::{as_queue, open_bucket_beside, open_ledger, open_queue, s3_options, sqs_options};
 pub(crate) use self::start_error::StartError;
 
 /// What a door may take beyond the time that requests have.

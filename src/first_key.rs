@@ -46,9 +46,14 @@ async fn add(db: &Db, token: Token, now: Timestamp) -> Result<Token, LedgerError
 
 /// The org that is used where none is named, made if it is not there.
 pub(crate) async fn first_org(db: &Db, now: Timestamp) -> Result<Org, LedgerError> {
-    match orgs::by_name(db, FIRST_ORG).await? {
+    org_named(db, FIRST_ORG, now).await
+}
+
+/// The org of that name, made if it is not there.
+pub(crate) async fn org_named(db: &Db, name: &str, now: Timestamp) -> Result<Org, LedgerError> {
+    match orgs::by_name(db, name).await? {
         Some(org) => Ok(org),
-        None => orgs::create(db, FIRST_ORG.to_owned(), now).await,
+        None => orgs::create(db, name.to_owned(), now).await,
     }
 }
 

@@ -11,6 +11,7 @@ mod bucket;
 mod cli;
 mod client;
 mod config;
+mod doctor;
 mod first_key;
 mod folder;
 mod http;

@@ -31,6 +31,7 @@ pub mod failures;
 pub mod files;
 pub mod gather;
 pub mod idempotency;
+pub mod inspect;
 pub mod kept;
 mod lender;
 pub mod lines;

@@ -144,7 +144,8 @@ fn local_options(config: &Config, url: &str) -> Result<local::Options, StartErro
     Ok(local::Options { credentials, ..local::Options::new(public) })
 }
 
-fn s3_options(config: &Config, name: &str) -> s3::Options {
+/// How to reach the bucket of that name.
+pub(crate) fn s3_options(config: &Config, name: &str) -> s3::Options {
     let given = &config.s3;
     s3::Options {
         region: given.region.clone(),
@@ -185,7 +186,8 @@ impl Notices {
     }
 }
 
-fn sqs_options(config: &Config, queue: &Url) -> sqs::Options {
+/// How to ask that queue.
+pub(crate) fn sqs_options(config: &Config, queue: &Url) -> sqs::Options {
     let given = &config.sqs;
     sqs::Options {
         region: given.region.clone(),

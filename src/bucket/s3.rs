@@ -14,6 +14,7 @@ mod objects;
 mod parts;
 mod put;
 mod read;
+pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 mod wallet;

@@ -45,6 +45,12 @@ impl Failure {
         self
     }
 
+    /// What and why on one line, and what to do, for whoever tells of it in another way.
+    pub(super) fn in_words(&self) -> (String, Option<&str>) {
+        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        (format!("{}{why}", self.what), self.hint.as_deref())
+    }
+
     /// Says it on stderr and ends in its exit code.
     pub(super) fn tell(&self) -> ExitCode {
         let code = ExitCode::from(self.code);

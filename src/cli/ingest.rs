@@ -119,7 +119,7 @@ async fn resolve_server(config: &Config, args: &IngestArgs) -> Result<Served, Fa
     }
 }
 
-fn named(server: &Url, token: &str) -> Result<Served, Failure> {
+pub(super) fn named(server: &Url, token: &str) -> Result<Served, Failure> {
     if !matches!(server.scheme(), "http" | "https") || !server.has_host() {
         return Err(
             Failure::usage(format!("{server} is not a server's URL")).hint("write for example http://127.0.0.1:8080")
@@ -136,7 +136,7 @@ async fn serve_data_folder(config: &Config, token: Option<&str>) -> Result<Serve
     let own = own_server(config, serving.map(|serving| serving.url)).await?;
     let key = match token {
         Some(token) => BorrowedKey::given(token),
-        None => BorrowedKey::make(own.db).await?,
+        None => BorrowedKey::make(own.db, (first_key::FIRST_ORG, "an ingest run")).await?,
     };
     let url = Url::parse(&own.url).map_err(|error| Failure::new(format!("{} is no URL", own.url)).because(&error))?;
     let api = Api::new(url, key.token.clone());
@@ -148,10 +148,10 @@ async fn serve_data_folder(config: &Config, token: Option<&str>) -> Result<Serve
 }
 
 /// A server on this machine's data folder.
-struct OwnServer {
-    url: String,
-    db: Db,
-    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+pub(super) struct OwnServer {
+    pub(super) url: String,
+    pub(super) db: Db,
+    pub(super) end: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServer, Failure> {
@@ -171,7 +171,7 @@ async fn own_server(config: &Config, running: Option<String>) -> Result<OwnServe
 }
 
 /// Everything in this process, on a free port, until the run is over.
-async fn bring_up(config: Config) -> Result<OwnServer, Failure> {
+pub(super) async fn bring_up(config: Config) -> Result<OwnServer, Failure> {
     let config = config.on_free_port();
     let bootstrap = config.bootstrap_token.clone();
     let metrics = metrics::install().map_err(|error| cannot_start(&error.into()))?;
@@ -197,29 +197,30 @@ async fn bring_up(config: Config) -> Result<OwnServer, Failure> {
 const KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A token for the length of a run; where none was given, one of our own that is revoked at its end.
-struct BorrowedKey {
-    token: String,
+pub(super) struct BorrowedKey {
+    pub(super) token: String,
     made: Option<(Db, String)>,
 }
 
 impl BorrowedKey {
-    fn given(token: &str) -> Self {
+    pub(super) fn given(token: &str) -> Self {
         Self { token: token.to_owned(), made: None }
     }
 
-    async fn make(db: Db) -> Result<Self, Failure> {
+    /// In the org of that name, made if it is not there, and under that name.
+    pub(super) async fn make(db: Db, (org, name): (&str, &str)) -> Result<Self, Failure> {
         let (token, now) = (Token::random(), Timestamp::system_now());
-        let org = first_key::first_org(&db, now).await?;
+        let org = first_key::org_named(&db, org, now).await?;
         let key = ApiKey {
             scopes: Scopes::of(&[Scope::Upload, Scope::Read, Scope::Report]),
             expires_at: Some(now + KEY_LIFE),
-            ..first_key::key_row(&token, &org, "an ingest run", now)
+            ..first_key::key_row(&token, &org, name, now)
         };
         api_keys::insert(&db, key).await?;
         Ok(Self { token: token.to_string(), made: Some((db, token.key)) })
     }
 
-    async fn give_back(self) {
+    pub(super) async fn give_back(self) {
         let Some((db, key)) = self.made else { return };
         if let Err(error) = api_keys::revoke(&db, key, Timestamp::system_now()).await {
             remark(format_args!("The key of this run could not be revoked; it ends in seven days: {error}"));

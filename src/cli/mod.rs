@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Results go to stdout, everything else to stderr.
 
 mod bench;
+mod doctor;
 mod failure;
 mod health;
 mod ingest;
@@ -109,6 +110,8 @@ enum Command {
     /// Groups of workers.
     #[command(subcommand)]
     Pool(pool::PoolCommand),
+    /// Whether this installation works, check by check, and how to mend what does not.
+    Doctor(doctor::DoctorArgs),
     /// Asks a process that runs whether it lives; for the health checks of containers.
     Health(health::HealthArgs),
     /// The effective configuration, secrets hidden.
@@ -159,6 +162,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
         Command::Jobs(command) => jobs::run(config, command).await,
         Command::Sweep(args) => sweep::run(config, args).await,
         Command::Pool(command) => pool::run(config, command).await,
+        Command::Doctor(args) => Box::pin(doctor::run(config, args)).await,
         Command::Health(args) => health::run(&config, args).await,
         Command::Config => {
             say(config.effective);

@@ -49,7 +49,7 @@ struct RefusalDetail {
 impl Api {
     /// Calls, and again when the answer breaks off in its middle, as it does where a server is restarted.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, ApiError> {
-        let url = self.base.join(call.path).map_err(|error| self.strange(&error.to_string()))?;
+        let url = self.join(call.path)?;
         let mut cuts = 0;
         loop {
             let answer =
@@ -63,6 +63,10 @@ impl Api {
             }
             tokio::time::sleep(backoff(cuts)).await;
         }
+    }
+
+    pub(super) fn join(&self, path: &str) -> Result<Url, ApiError> {
+        self.base.join(path).map_err(|error| self.strange(&error.to_string()))
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ApiError> {

@@ -5,9 +5,10 @@
 pub(crate) mod api;
 mod batches;
 mod call;
+mod files;
 pub(crate) mod form;
 pub(crate) mod ingest;
 mod transport;
 
 pub(crate) use api::Api;
-pub(crate) use transport::{ApiError, choose_cryptography};
+pub(crate) use transport::{ApiError, build_for, choose_cryptography};

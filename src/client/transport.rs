@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url};
 
 /// How often a request is sent before its failure stands: about 12 seconds of trying.
 pub(super) const ATTEMPTS: u32 = 8;
@@ -84,13 +84,26 @@ pub(crate) fn choose_cryptography() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
+/// A client for a question at that address, all of whose answer comes within `limit`.
+pub(crate) fn build_for(url: &Url, limit: Duration) -> Result<Client, reqwest::Error> {
+    let here = is_loopback(url);
+    finish(builder().timeout(limit), here)
+}
+
 fn build(here: bool) -> Result<Client, reqwest::Error> {
+    finish(builder(), here)
+}
+
+fn builder() -> ClientBuilder {
     choose_cryptography();
-    let builder = Client::builder()
+    Client::builder()
         .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never());
+        .retry(reqwest::retry::never())
+}
+
+fn finish(builder: ClientBuilder, here: bool) -> Result<Client, reqwest::Error> {
     if here { builder.no_proxy().tls_certs_only([]).build() } else { builder.build() }
 }
 

@@ -12,6 +12,7 @@ mod failure;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -101,6 +102,17 @@ impl SqsInbox {
             visibility: whole_seconds(options.visibility.min(LONGEST_HIDING)),
             receivers: options.receivers.max(1),
         }
+    }
+
+    /// What the queue tells of itself, by the names of the API; nothing else is made of it.
+    pub(crate) async fn attributes(options: Options) -> Result<HashMap<String, String>, InboxError> {
+        let address = Address::of(&options)?;
+        let sdk = crate::aws::load(address.region.clone()).await;
+        let inbox = Self::connect(&sdk, address, options);
+        let request = inbox.client.get_queue_attributes().queue_url(&inbox.queue_url);
+        let told = request.attribute_names(QueueAttributeName::All).send().await;
+        let told = told.map_err(|error| failure("look at the queue", error))?.attributes.unwrap_or_default();
+        Ok(told.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
 
     /// Whether the queue answers, for a check of readiness.

@@ -9,8 +9,8 @@ use std::path::Path;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::types::{
-    Event, FilterRule, FilterRuleName, NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration,
-    S3KeyFilter,
+    CorsConfiguration, CorsRule, Event, FilterRule, FilterRuleName, NotificationConfiguration,
+    NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
 use longshore_jobs::testkit::given;
@@ -177,6 +177,19 @@ impl Cloud {
         let configuration = NotificationConfiguration::builder().queue_configurations(to_queue).build();
         let put = self.s3.put_bucket_notification_configuration().bucket(&self.name);
         put.notification_configuration(configuration).send().await.unwrap();
+    }
+
+    /// Has the bucket tell nobody any more.
+    pub async fn tell_nobody(&self) {
+        let put = self.s3.put_bucket_notification_configuration().bucket(&self.name);
+        put.notification_configuration(NotificationConfiguration::builder().build()).send().await.unwrap();
+    }
+
+    /// Lets pages of any origin post to the bucket.
+    pub async fn let_pages_in(&self) {
+        let rule = CorsRule::builder().allowed_origins("*").allowed_methods("POST").build().unwrap();
+        let rules = CorsConfiguration::builder().cors_rules(rule).build().unwrap();
+        self.s3.put_bucket_cors().bucket(&self.name).cors_configuration(rules).send().await.unwrap();
     }
 
     /// How many objects lie in staging.

@@ -33,6 +33,7 @@ mod bad_input;
 mod batches;
 mod crashes;
 mod deletes;
+mod doctor;
 mod engines;
 mod fleet;
 mod ingest;

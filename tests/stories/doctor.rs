@@ -1,0 +1,173 @@
+//! `longshore doctor`: what works is found well, and what was broken on purpose is named with how to mend it.
+
+use std::process::Output;
+
+use serde_json::Value;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::engines::Engines;
+use crate::server::{Place, Server};
+
+on_each_engine! {
+    a_service_that_works_is_found_well_and_nothing_is_left_behind,
+    a_pool_that_is_paused_is_told_of_with_how_to_resume_it,
+}
+
+/// What the examination of a running server says.
+fn examine(server: &Server, more: &[&str]) -> Examined {
+    let beside = ["doctor", "--json", "--public-url", &server.url];
+    Examined::of(&server.place().run(&[&beside[..], more].concat()))
+}
+
+/// All findings, and how the program ended.
+struct Examined {
+    checks: Value,
+    code: Option<i32>,
+}
+
+impl Examined {
+    fn of(output: &Output) -> Self {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let told: Value = serde_json::from_str(&text)
+            .unwrap_or_else(|_| panic!("{text} is no JSON: {}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(told["ok"], output.status.success(), "{told:#}");
+        Self { checks: told["checks"].clone(), code: output.status.code() }
+    }
+
+    fn check(&self, name: &str) -> &Value {
+        let mut checks = self.checks.as_array().unwrap().iter();
+        checks.find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {:#}", self.checks))
+    }
+
+    /// The check has this status, and mends it by something like this.
+    fn says(&self, name: &str, status: &str, mend: &str) {
+        let check = self.check(name);
+        assert_eq!(check["status"], status, "{check:#}");
+        assert!(check["mend"].as_str().unwrap_or_default().contains(mend), "{check:#}");
+    }
+
+    fn failed(&self) -> Vec<&Value> {
+        self.checks.as_array().unwrap().iter().filter(|check| check["status"] == "failed").collect()
+    }
+}
+
+async fn a_service_that_works_is_found_well_and_nothing_is_left_behind(engines: Engines) {
+    let server = engines.start().await;
+    if engines.are_remote() {
+        server.place().cloud().let_pages_in().await;
+    }
+
+    let examined = examine(&server, &[]);
+
+    assert_eq!(examined.failed(), Vec::<&Value>::new());
+    assert_eq!(examined.code, Some(0));
+    for name in ["public url", "ledger schema", "ledger write", "queue", "notices", "round trip"] {
+        examined.says(name, "ok", "");
+    }
+    for name in ["bucket post", "bucket if-match", "bucket ranges", "bucket delete", "cors", "notification"] {
+        if engines.are_remote() {
+            examined.says(name, "ok", "");
+        }
+    }
+    if engines == Engines::Redis {
+        examined.says("redis eviction", "ok", "");
+    }
+    server.place().staging_is_empty().await;
+    let keys = server.place().print(&["key", "list", "--org", "longshore-doctor"]);
+    assert!(keys.lines().skip(1).all(|key| key.contains("revoked")), "{keys}");
+}
+
+async fn a_pool_that_is_paused_is_told_of_with_how_to_resume_it(engines: Engines) {
+    let server = engines.start().await;
+    server.place().print(&["pool", "pause", "report"]);
+
+    examine(&server, &[]).says("pools", "warning", "longshore pool resume report");
+}
+
+#[tokio::test]
+async fn a_bucket_that_tells_nobody_and_lets_no_page_in_is_found_out() {
+    if !Engines::Postgres.are_there() {
+        return;
+    }
+    let server = Engines::Postgres.start().await;
+    server.place().cloud().tell_nobody().await;
+
+    let examined = examine(&server, &["--notice-within", "500ms"]);
+
+    assert_eq!(examined.code, Some(1));
+    examined.says("cors", "failed", "put-bucket-cors");
+    examined.says("notification", "failed", "put-bucket-notification-configuration");
+    examined.says("notices", "failed", "inbox");
+    examined.says("round trip", "ok", "");
+}
+
+#[tokio::test]
+async fn wrong_credentials_and_a_bucket_and_a_queue_that_are_not_there_are_told_apart() {
+    if !Engines::Postgres.are_there() {
+        return;
+    }
+    let server = Engines::Postgres.start().await;
+    let examine = |changed: &[(&str, &str)]| {
+        let mut command = server.place().command(&["doctor", "--json", "--public-url", &server.url]);
+        Examined::of(&command.envs(changed.iter().copied()).output().unwrap())
+    };
+
+    examine(&[("AWS_ACCESS_KEY_ID", "AKIDSOMEBODYELSE")]).says("bucket", "failed", "AWS_SECRET_ACCESS_KEY");
+    examine(&[("LONGSHORE_BUCKET_URL", "s3://there-is-none")]).says("bucket", "failed", "aws s3 mb s3://there-is-none");
+    let queue = server.place().cloud().queue_url.replace("/t-", "/none-");
+    examine(&[("LONGSHORE_INBOX_URL", &format!("sqs+{queue}"))]).says("inbox", "failed", "aws sqs list-queues");
+    examine(&[("LONGSHORE_DATABASE_URL", "postgres://nobody@127.0.0.1:9/none")]).says(
+        "ledger schema",
+        "failed",
+        "pg_isready",
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_is_yet_a_trip_is_made_and_nothing_is_left() {
+    let place = Engines::Local.place(&[]).await;
+
+    let examined = Examined::of(&place.run(&["doctor", "--json"]));
+
+    assert_eq!((examined.code, examined.failed()), (Some(0), vec![]));
+    examined.says("round trip", "ok", "");
+    examined.says("ledger schema", "skipped", "");
+    assert!(!place.data().exists());
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_behind_is_told_of_and_not_migrated() {
+    let place = Engines::Local.place(&[]).await;
+    place.print(&["migrate"]);
+    let applied = applied(&place).await;
+    change(&place, "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)").await;
+
+    let examined = Examined::of(&place.run(&["doctor", "--json"]));
+
+    assert_eq!(examined.code, Some(1));
+    examined.says("ledger schema", "failed", "longshore migrate");
+    examined.says("round trip", "skipped", "");
+    assert_eq!(self::applied(&place).await, applied - 1);
+}
+
+#[tokio::test]
+async fn a_wrong_setting_ends_it_before_it_begins() {
+    let place = Engines::Local.place(&[]).await;
+
+    let output = place.run(&["doctor", "--bucket-url", "ftp://nowhere"]);
+
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--bucket-url"));
+}
+
+async fn change(place: &Place, query: &'static str) {
+    let options = SqliteConnectOptions::new().filename(place.data().join("longshore.db"));
+    sqlx::query(query).execute(&mut options.connect().await.unwrap()).await.unwrap();
+}
+
+async fn applied(place: &Place) -> i64 {
+    let options = SqliteConnectOptions::new().filename(place.data().join("longshore.db"));
+    let query = "select count(*) from _sqlx_migrations";
+    sqlx::query_scalar(query).fetch_one(&mut options.connect().await.unwrap()).await.unwrap()
+}
