@@ -53,6 +53,7 @@ mod steps;
 mod stores;
 pub mod upload_lists;
 pub mod uploads;
+pub mod workers;
 
 #[cfg(test)]
 mod concurrency_tests;
@@ -117,7 +118,7 @@ pub struct Db {
     moves: Moves,
     gathered: steps::Gathered,
     recounting: Arc<Semaphore>,
-    open_uploads: Arc<kept::Kept<Vec<uploads::Open>>>,
+    open_uploads: kept::Kept<Vec<uploads::Open>>,
 }
 
 impl Db {
@@ -140,7 +141,7 @@ impl Db {
     fn over(engine: Engine, moves: Moves) -> Self {
         let recounting = Arc::new(Semaphore::new(1));
         let gathered = steps::Gathered::start(&engine);
-        Self { gathered, engine, moves, recounting, open_uploads: Arc::default() }
+        Self { gathered, engine, moves, recounting, open_uploads: kept::Kept::of("uploads") }
     }
 
     /// For `sql!`, to read outside of a write.

@@ -116,10 +116,9 @@ pub async fn recount(db: &Db, org: Uuid) -> Result<Recount, LedgerError> {
 }
 
 /// Lets jobs of a process recount one org at a time: a recount may take minutes, holds a reader meanwhile, and there are few.
-/// `None` while another has its turn.
-#[must_use]
-pub fn turn_to_recount(db: &Db) -> Option<SemaphorePermit<'_>> {
-    db.recounting().try_acquire().ok()
+/// Who waits longest is next.
+pub async fn turn_to_recount(db: &Db) -> SemaphorePermit<'_> {
+    db.recounting().acquire().await.expect("it is never closed")
 }
 
 /// Appends the difference that a recount has found, to be folded like any other. `false` when the report has been mended
