@@ -101,7 +101,8 @@ impl<T: Clone + Send + 'static> Kept<T> {
     }
 
     fn shown(&self, last: Last<T>) -> T {
-        metrics::gauge!("longshore_reading_age_seconds", "reading" => self.0.what).set(last.begun.elapsed().as_secs_f64());
+        metrics::gauge!("longshore_reading_age_seconds", "reading" => self.0.what)
+            .set(last.begun.elapsed().as_secs_f64());
         last.counted
     }
 

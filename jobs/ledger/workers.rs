@@ -118,9 +118,7 @@ pub async fn leave(db: &Db, name: String) -> Result<(), LedgerError> {
 pub async fn forget_dead(db: &Db, now: Timestamp) -> Result<(), LedgerError> {
     let query = "delete from workers where seen_at < $1";
     db.write_hint(move |mut tx| {
-        Box::pin(
-            async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(now - KEPT).execute(c).await.map(drop))?) },
-        )
+        Box::pin(async move { Ok(sql!(tx.on(), c => sqlx::query(query).bind(now - KEPT).execute(c).await.map(drop))?) })
     })
     .await
 }
@@ -172,7 +170,8 @@ mod tests {
         let first = worker(&world, "a", &[(Pool::Verify, share(8, 0, 0.0))]);
         beat(&world.ctx.db, first.clone()).await.unwrap();
         world.clock.advance(BEAT);
-        let second = Worker { started_at: first.started_at, ..worker(&world, "a", &[(Pool::Verify, share(8, 3, 12.5))]) };
+        let second =
+            Worker { started_at: first.started_at, ..worker(&world, "a", &[(Pool::Verify, share(8, 3, 12.5))]) };
         beat(&world.ctx.db, second.clone()).await.unwrap();
 
         assert_eq!(list(&world.ctx.db).await.unwrap(), [second]);
@@ -185,7 +184,9 @@ mod tests {
         let db = &world.ctx.db;
         beat(db, worker(&world, "dead", &[(Pool::Verify, share(99, 9, 9.0))])).await.unwrap();
         world.clock.advance(GONE + Duration::from_millis(1));
-        beat(db, worker(&world, "a", &[(Pool::Verify, share(8, 2, 1.5)), (Pool::Store, share(4, 0, 0.0))])).await.unwrap();
+        beat(db, worker(&world, "a", &[(Pool::Verify, share(8, 2, 1.5)), (Pool::Store, share(4, 0, 0.0))]))
+            .await
+            .unwrap();
         beat(db, worker(&world, "b", &[(Pool::Verify, share(8, 1, 2.0))])).await.unwrap();
 
         let pools = by_pool(db, world.ctx.now()).await.unwrap();

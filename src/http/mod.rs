@@ -48,8 +48,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::errors::ApiError;
-use self::notices::WebhookSecret;
 use self::gauges::{Gauges, Reading};
+use self::notices::WebhookSecret;
 use self::operations::Check;
 
 /// What the door needs to answer.

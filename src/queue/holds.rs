@@ -62,7 +62,8 @@ impl Holds {
     pub(super) fn new(pool: Pool, size: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Ack>) {
         let (acks, told) = mpsc::unbounded_channel();
         let running = metrics::gauge!("longshore_jobs_running", "pool" => pool.as_str());
-        let holds = Self { size, slots: Semaphore::new(size), held: Mutex::default(), acks, running, ended: AtomicU64::new(0) };
+        let holds =
+            Self { size, slots: Semaphore::new(size), held: Mutex::default(), acks, running, ended: AtomicU64::new(0) };
         (Arc::new(holds), told)
     }
 

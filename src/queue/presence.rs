@@ -126,7 +126,10 @@ mod tests {
         presence.beat(0).await.unwrap();
 
         let seen = workers::list(&world.ctx.db).await.unwrap().remove(0);
-        assert_eq!((seen.name.as_str(), seen.version.as_str()), (presence.row.name.as_str(), env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            (seen.name.as_str(), seen.version.as_str()),
+            (presence.row.name.as_str(), env!("CARGO_PKG_VERSION"))
+        );
         let share = Share { concurrency: 7, running: 0, per_second: 0.0 };
         assert_eq!(seen.pools, [(Pool::Verify, share)].into_iter().collect());
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longshore_jobs::job::Pool;
-use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::ledger::kept::{Kept, MANY};
+use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::sql;
 
