@@ -6,6 +6,7 @@ mod apart;
 mod batch;
 mod beside;
 mod cloud;
+mod console;
 mod figures;
 mod files;
 mod intake;

@@ -1,4 +1,5 @@
-//! A scrape of `/metrics` with very many uploads and jobs in the ledger: the first after a start, and those behind it.
+//! A scrape of `/metrics` with very many uploads and jobs in the ledger: the first after a start, and those behind it; and the
+//! console's first page beside them.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use reqwest::Client;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::console::first_page;
 use super::figures::{Value, percentile};
 use super::seed::{Seeder, id, numbers};
 use super::{Figures, OwnServer};
@@ -98,6 +100,8 @@ struct Scrapes {
     ready: Duration,
     first: Duration,
     later: Vec<Duration>,
+    /// The console's pages, in the order that they were loaded in.
+    pages: Vec<Duration>,
     /// What the last one said.
     text: String,
 }
@@ -116,8 +120,9 @@ impl Scrapes {
         let ready = filled.elapsed();
         let url = format!("{}/metrics", server.url);
         let (first, _) = get(&client, &url).await?;
-        let (mut later, mut text) = (Vec::new(), String::new());
+        let (mut later, mut pages, mut text) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..LATER {
+            pages.extend(first_page(&client, &server).await?);
             sleep(APART).await;
             let (took, said) = get(&client, &url).await?;
             later.push(took);
@@ -125,7 +130,7 @@ impl Scrapes {
         }
         later.sort_unstable();
         server.end().await?;
-        Ok(Self { ready, first, later, text })
+        Ok(Self { ready, first, later, pages, text })
     }
 
     fn show(&self, figures: &mut Figures, name: &str, when: &str) {
@@ -135,6 +140,13 @@ impl Scrapes {
         for (figure, share) in [("p50", 0.5), ("max", 1.0)] {
             let what = format!("{when}: later scrapes, {figure} of {}", self.later.len());
             figures.add(named(figure), what, Value::delay(percentile(&self.later, share))).aim("under 100 ms");
+        }
+        if let [first, later @ ..] = &self.pages[..] {
+            let slowest = later.iter().copied().max().unwrap_or_default();
+            for (figure, what, took) in [("first", "first page", *first), ("max", "later pages, max", slowest)] {
+                let what = format!("{when}: the console's {what}");
+                figures.add(named(&format!("console_{figure}")), what, Value::delay(took)).aim("under 300 ms");
+            }
         }
         let series = self.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
         figures.add(named("series"), format!("{when}: series"), Value::Count(series as u64));

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use longshore_jobs::outside::BoxError;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
@@ -61,7 +62,8 @@ impl Seeder {
                 Ok(Self::Sqlite(options.connect().await?))
             }
             DatabaseEngine::Postgres(url) => {
-                let mut connection = PgConnection::connect(url.reveal()).await?;
+                let options: PgConnectOptions = url.reveal().parse()?;
+                let mut connection = options.disable_statement_logging().connect().await?;
                 connection.execute("set session_replication_role = replica; set synchronous_commit = off").await?;
                 Ok(Self::Postgres(connection))
             }
