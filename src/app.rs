@@ -22,7 +22,8 @@ use self::engines::{Notices, Store, take_over};
 use self::patience::patiently;
 use crate::config::Config;
 use crate::folder::{DataFolder, FolderError, Lock};
-use crate::http::operations::{Check, Reading};
+use crate::http::gauges::{self, Reading};
+use crate::http::operations::Check;
 use crate::http::{self, Http, Settings};
 use crate::listen::{self, Bounds};
 use crate::queue::engine::Engine;
@@ -138,7 +139,7 @@ impl App {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> std::io::Result<()> {
         let limit = self.config.shutdown_limit;
         let workers = self.start_workers().await;
-        let mut doors = self.open_doors(workers.pulse(), &stop);
+        let mut doors = self.open_doors(workers.pulse(), &stop).await;
         if let Some(systemd) = Systemd::of_process() {
             let pulse = workers.pulse();
             doors.spawn(systemd.attend(move || pulse.is_alive(), stop.clone()));
@@ -167,7 +168,7 @@ impl App {
     }
 
     /// Starts whatever takes in work, and the housekeeping of the metrics.
-    fn open_doors(&mut self, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
+    async fn open_doors(&mut self, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
         let bounds = Bounds::new(self.config.max_connections, self.config.shutdown_limit);
         let mut doors = JoinSet::new();
         doors.spawn(metrics::keep(self.metrics.clone(), stop.clone()));
@@ -178,11 +179,13 @@ impl App {
         checks.extend(inbox_check(&self.notices));
         let readings = vec![queue_reading(&self.ctx, &self.engine)];
         let http = http(&self.ctx, &self.config, self.metrics.clone(), checks, readings);
+        http.warm_up().await;
         if let Some(listener) = self.metrics_listener.take() {
             let routes = http::metrics_router(Arc::clone(&http));
             doors.spawn(listen::serve(listener, routes, bounds, stop.clone()));
         }
         if let Some(listener) = self.listener.take() {
+            http::start_at_zero();
             doors.spawn(listen::serve(listener, http::router(http, self.store.routes()), bounds, stop.clone()));
         }
         doors
@@ -259,13 +262,14 @@ fn inbox_check(notices: &Notices) -> Option<Check> {
 }
 
 fn queue_reading(ctx: &Context, engine: &Arc<dyn Engine>) -> Reading {
-    let (db, engine) = (ctx.db.clone(), Arc::clone(engine));
-    Box::new(move || {
-        let (db, engine) = (db.clone(), Arc::clone(&engine));
-        Box::pin(async move {
-            metrics::show_queue(&engine.depths().await?, &dead_letters::count_by_pool(&db).await?);
+    let engine = Arc::clone(engine);
+    gauges::reading(ctx, move |ctx| {
+        let engine = Arc::clone(&engine);
+        async move {
+            let (depths, dead) = tokio::join!(engine.depths(), dead_letters::count_by_pool(&ctx.db));
+            metrics::show_queue(&depths?, &dead?);
             Ok(())
-        })
+        }
     })
 }
 

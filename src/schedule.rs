@@ -68,7 +68,7 @@ const SCHEDULABLE: &[(&str, Make)] = &[
     (CloseBatches::KIND, |now| NewJob::of(&CloseBatches {}, Lane::Interactive, now)),
     (SweepBucket::KIND, |now| NewJob::of(&SweepBucket {}, Lane::Interactive, now)),
     (FoldReports::KIND, |now| NewJob::of(&FoldReports { org: None }, Lane::Interactive, now)),
-    (RebuildReports::KIND, |now| NewJob::of(&RebuildReports { org: None }, Lane::Bulk, now)),
+    (RebuildReports::KIND, |now| NewJob::of(&RebuildReports::all(), Lane::Bulk, now)),
 ];
 
 /// Ticks until it is stopped, and then waits for nobody: the ledger may be silent.

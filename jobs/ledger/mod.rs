@@ -57,6 +57,7 @@ pub mod sweeps;
 pub mod timeline;
 pub mod upload_lists;
 pub mod uploads;
+pub mod workers;
 
 #[cfg(test)]
 mod concurrency_tests;
@@ -121,7 +122,7 @@ pub struct Db {
     moves: Moves,
     gathered: steps::Gathered,
     recounting: Arc<Semaphore>,
-    open_uploads: Arc<kept::Kept<Vec<uploads::Open>>>,
+    open_uploads: kept::Kept<Vec<uploads::Open>>,
 }
 
 impl Db {
@@ -144,7 +145,7 @@ impl Db {
     fn over(engine: Engine, moves: Moves) -> Self {
         let recounting = Arc::new(Semaphore::new(1));
         let gathered = steps::Gathered::start(&engine);
-        Self { gathered, engine, moves, recounting, open_uploads: Arc::default() }
+        Self { gathered, engine, moves, recounting, open_uploads: kept::Kept::of("uploads") }
     }
 
     /// For `sql!`, to read outside of a write.

@@ -180,6 +180,7 @@ const COLUMNS: &str = "
     uploads.resumes uploads.sha256 uploads.size uploads.status uploads.stored_at uploads.target_kind
     uploads.target_number uploads.traceparent uploads.updated_at uploads.user_id uploads.verified_at
     uploads.verified_sha256
+    workers.name workers.pools workers.seen_at workers.started_at workers.version
 ";
 
 async fn the_indexes_are_the_same_on_both_engines(world: World) {

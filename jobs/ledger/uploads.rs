@@ -363,7 +363,7 @@ pub async fn open(db: &Db) -> Result<Vec<Open>, LedgerError> {
         from uploads
         where status in ('requested', 'issued', 'arrived', 'verified')
         group by status";
-    let rows = |counted: &Vec<Open>| counted.iter().map(|open| open.count.unsigned_abs()).sum();
-    let count = async { Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?) };
-    db.open_uploads().or_count(rows, count).await
+    let reader = db.clone();
+    let count = async move { Ok(sql!(reader.reader(), c => sqlx::query_as(query).fetch_all(c).await)?) };
+    db.open_uploads().or_count(|counted| counted.iter().map(|open| open.count.unsigned_abs()).sum(), count).await
 }

@@ -4,7 +4,9 @@
 
 mod apart;
 mod batch;
+mod beside;
 mod cloud;
+mod console;
 mod figures;
 mod files;
 mod intake;
@@ -12,10 +14,15 @@ pub(crate) mod light;
 mod pipeline;
 mod prefix;
 mod queue;
+mod reports;
+mod scrape;
+mod seed;
 mod verify;
 mod verify_far;
 
+use longshore_jobs::job::Context;
 use longshore_jobs::outside::BoxError;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::apart::Apart;
@@ -32,6 +39,8 @@ pub(crate) use intake::intake;
 pub(crate) use pipeline::{Uploads, pipeline};
 pub(crate) use prefix::prefix;
 pub(crate) use queue::queue;
+pub(crate) use reports::reports;
+pub(crate) use scrape::scrape;
 pub(crate) use verify::verify;
 pub(crate) use verify_far::verify_far;
 
@@ -40,6 +49,7 @@ struct OwnServer {
     api: Api,
     url: String,
     token: String,
+    ctx: Context,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     place: Apart,
@@ -48,15 +58,25 @@ struct OwnServer {
 impl OwnServer {
     /// Everything in this process, as `up` would have it, on the database and queue of the configuration and a local bucket.
     async fn start(config: &Config) -> Result<Self, BoxError> {
+        Self::start_on(config, metrics::install()?, async |_: &Context, _: &Config| Ok(())).await
+    }
+
+    /// As [`OwnServer::start`], on what `fill` puts into the ledger and the queue before it serves.
+    async fn start_on(
+        config: &Config,
+        metrics: PrometheusHandle,
+        fill: impl AsyncFnOnce(&Context, &Config) -> Result<(), BoxError>,
+    ) -> Result<Self, BoxError> {
         let place = Apart::of(config).await?;
-        let app = App::open(place.config.clone().on_free_port(), Roles::all(), metrics::install()?).await?;
-        let ctx = app.context();
+        let app = App::open(place.config.clone().on_free_port(), Roles::all(), metrics).await?;
+        let ctx = app.context().clone();
         let token =
             first_key::make(&ctx.db, None, ctx.now()).await?.ok_or("a new ledger makes a first key")?.to_string();
+        fill(&ctx, &place.config).await?;
         let (url, stop) = (app.url().to_owned(), CancellationToken::new());
         let api = Api::new(url.parse()?, token.clone());
         let serving = tokio::spawn(app.run(stop.clone()));
-        Ok(Self { api, url, token, stop, serving, place })
+        Ok(Self { api, url, token, ctx, stop, serving, place })
     }
 
     async fn end(self) -> Result<(), BoxError> {

@@ -98,7 +98,7 @@ async fn upload(api: &Api, size: usize) -> Result<Duration, BoxError> {
 }
 
 /// A new upload, with the form that its bytes are posted by.
-async fn signed(api: &Api, bytes: &[u8]) -> Result<(Upload, PolicyForm), BoxError> {
+pub(super) async fn signed(api: &Api, bytes: &[u8]) -> Result<(Upload, PolicyForm), BoxError> {
     let (sha256, name) = (Digest::of(bytes), format!("{:032x}.bin", rand::random::<u128>()));
     let (size, content_type) = (bytes.len() as u64, Some("application/octet-stream"));
     let new = NewUpload { filename: &name, size, content_type, sha256, target: None, client_ref: &name };
@@ -114,7 +114,8 @@ async fn signed(api: &Api, bytes: &[u8]) -> Result<(Upload, PolicyForm), BoxErro
     }
 }
 
-async fn finish(api: &Api, mut upload: Upload) -> Result<(), BoxError> {
+/// Waits until it is done.
+pub(super) async fn finish(api: &Api, mut upload: Upload) -> Result<(), BoxError> {
     loop {
         upload = api.upload(upload.id, Some(WAIT)).await?;
         match upload.status {

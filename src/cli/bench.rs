@@ -36,6 +36,10 @@ enum Bench {
     Batch(BatchLoadArgs),
     /// Verify of a large object against raw SHA-256 over the same file.
     Verify(VerifyArgs),
+    /// Reports over very many files: read, recounted, folded, and uploads beside that. On PostgreSQL as a superuser.
+    Reports(ReportsArgs),
+    /// A scrape of /metrics with very many uploads and jobs in the ledger. On PostgreSQL as a superuser.
+    Scrape(ScrapeArgs),
     /// A light S3 and SQS in memory, for benches and drills. It checks no signature and no policy.
     ///
     /// It serves on --listen, for example 127.0.0.1:0 for a free port, and prints its URL. Any bucket is there; the one queue is
@@ -139,6 +143,26 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReportsArgs {
+    /// How many files.
+    #[arg(long, default_value_t = 10_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    files: u64,
+    /// Of how many orgs; one of them has a tenth of the files.
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    orgs: u64,
+}
+
+#[derive(Debug, Args)]
+struct ScrapeArgs {
+    /// How many uploads.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    uploads: u64,
+    /// How many jobs that wait.
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    jobs: usize,
+}
+
+#[derive(Debug, Args)]
 struct CloudArgs {
     /// How long S3 takes before it answers.
     #[arg(long, default_value = "0s", value_parser = duration, value_name = "LENGTH")]
@@ -171,6 +195,8 @@ pub(super) async fn run(config: Config, args: BenchArgs) -> Result<(), Failure> 
         Bench::Prefix(args) => bench::prefix(&config, args.uploads()).await,
         Bench::Intake(args) => bench::intake(&config, args.rate, args.seconds).await,
         Bench::Batch(args) => bench::batch(&config, args.lines, args.rate, args.rounds).await,
+        Bench::Reports(args) => bench::reports(&config, args.files, args.orgs).await,
+        Bench::Scrape(args) => bench::scrape(&config, args.uploads, args.jobs).await,
         Bench::Verify(args) if args.server => {
             bench::verify_far(&config, args.size.unwrap_or(512 << 20), args.rounds).await
         }

@@ -2,8 +2,9 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`], [`batches`]: the API; `admin`: for operators; [`notices`]: events pushed by an S3 server; [`operations`]: probes and metrics; [`page`]: the
-//!   upload page; [`openapi`]: the API described by itself, and how to document a route.
+//! - [`uploads`], [`files`], [`batches`]: the API; `admin`: for operators; [`notices`]: events pushed by an S3 server;
+//!   [`operations`] and [`gauges`]: probes and metrics; [`page`]: the upload page; [`openapi`]: the API described by itself, and how
+//!   to document a route.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
@@ -16,6 +17,7 @@ mod body;
 pub mod errors;
 mod files;
 mod folds;
+pub mod gauges;
 mod idempotency;
 mod linger;
 pub mod notices;
@@ -48,8 +50,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::errors::ApiError;
+use self::gauges::{Gauges, Reading};
 use self::notices::WebhookSecret;
-use self::operations::{Check, Gauges, Reading};
+use self::operations::Check;
 
 /// What the door needs to answer.
 pub struct Http {
@@ -102,8 +105,13 @@ impl Http {
         let mut checks = operations::standard_checks(&ctx);
         checks.extend(more_checks);
         let page_policy = page::content_security_policy(&ctx.bucket.address().url);
-        let (keys, gauges) = (auth::Keys::default(), Gauges::new(readings));
+        let (keys, gauges) = (auth::Keys::default(), Gauges::new(&ctx, readings));
         Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy, document: OnceLock::new() })
+    }
+
+    /// Reads the gauges before anybody asks for them: the first time may take longer than a scrape waits.
+    pub async fn warm_up(&self) {
+        self.gauges.freshen().await;
     }
 }
 
@@ -126,6 +134,11 @@ fn documented() -> OpenApiRouter<Arc<Http>> {
         .merge(files::routes())
         .merge(batches::routes())
         .merge(admin::routes())
+}
+
+/// Shows every request that the API knows at zero. To be called once the recorder stands.
+pub fn start_at_zero() {
+    openapi::for_each_answer(observe::start_at_zero);
 }
 
 /// Metrics and probes and nothing else, for an address of its own.

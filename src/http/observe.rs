@@ -20,6 +20,7 @@ use super::linger::Rest;
 
 /// W3C Trace Context, level 1.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const REQUESTS: &str = "longshore_http_requests_total";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that is taken over from a client.
 const LONGEST_ID: usize = 128;
@@ -92,10 +93,14 @@ async fn answer(request: Request, next: Next) -> Response {
     response
 }
 
+/// Shows the requests of a route at zero, so that a rate over them is right from the first one on.
+pub fn start_at_zero(route: &str, method: &'static str, code: &str) {
+    metrics::counter!(REQUESTS, "route" => route.to_owned(), "method" => method, "code" => code.to_owned()).absolute(0);
+}
+
 fn count(route: String, method: &'static str, response: &Response, started: Instant) {
     let code = response.status().as_str().to_owned();
     metrics::histogram!("longshore_http_request_duration_seconds", "route" => route.clone(), "method" => method)
         .record(started.elapsed().as_secs_f64());
-    metrics::counter!("longshore_http_requests_total", "route" => route, "method" => method, "code" => code)
-        .increment(1);
+    metrics::counter!(REQUESTS, "route" => route, "method" => method, "code" => code).increment(1);
 }

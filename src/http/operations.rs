@@ -1,8 +1,8 @@
 //! For those who run it: whether it lives, whether it is ready, and its metrics.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -10,8 +10,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Context, with_causes};
-use longshore_jobs::ledger::{LedgerError, reports, schedules, sweeps, uploads};
-use longshore_jobs::model::Status;
 use longshore_jobs::outside::BoxError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -19,15 +17,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Http;
+use crate::metrics;
 
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long gauges read from the ledger are good for.
-const FRESH: Duration = Duration::from_secs(1);
 /// A key that need not exist: asking for it shows whether the bucket answers.
 const PROBE_KEY: &str = "staging/readyz";
-
-const OPEN: [Status; 4] = [Status::Requested, Status::Issued, Status::Arrived, Status::Verified];
 
 /// `/livez`, `/readyz` and `/metrics`.
 pub fn routes() -> OpenApiRouter<Arc<Http>> {
@@ -149,77 +144,13 @@ async fn readyz(State(http): State<Arc<Http>>) -> Response {
 }
 
 /// Figures for Prometheus.
+///
+/// Counts of things are read from ledger and queue, at most once a second. An answer waits but a moment for them: what takes
+/// longer goes on behind it, and `longshore_reading_age_seconds` tells how old the figures are that it shows.
 #[utoipa::path(get, path = "/metrics", tag = "Operations", operation_id = "metrics", security(()),
     responses((status = 200, description = "In Prometheus' text format", body = String, content_type = "text/plain")))]
 async fn render_metrics(State(http): State<Arc<Http>>) -> Response {
-    if http.gauges.are_stale() {
-        http.gauges.read(&http.ctx).await;
-    }
+    http.gauges.freshen().await;
     let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, media_type)], http.metrics.render()).into_response()
-}
-
-/// Sets gauges before a scrape.
-pub type Reading = Probe;
-
-/// What sets the gauges, and when it last did.
-pub struct Gauges {
-    readings: Vec<Reading>,
-    last: Mutex<Option<Instant>>,
-}
-
-impl Gauges {
-    /// With these readings beside those of the ledger.
-    pub const fn new(readings: Vec<Reading>) -> Self {
-        Self { readings, last: Mutex::new(None) }
-    }
-
-    /// Sets every gauge; one that cannot be read keeps its value.
-    async fn read(&self, ctx: &Context) {
-        if let Err(error) = read_gauges(ctx).await {
-            tracing::warn!(error = with_causes(&error), "the gauges could not be read from the ledger");
-        }
-        for reading in &self.readings {
-            if let Err(error) = reading().await {
-                tracing::warn!(error = with_causes(&*error), "some gauges could not be read");
-            }
-        }
-    }
-
-    /// Whether they are to be read now; whoever is told so does it, and nobody else for a second.
-    fn are_stale(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let stale = last.is_none_or(|at| at.elapsed() >= FRESH);
-        if stale {
-            *last = Some(Instant::now());
-        }
-        stale
-    }
-}
-
-async fn read_gauges(ctx: &Context) -> Result<(), LedgerError> {
-    let (open, now) = (uploads::open(&ctx.db).await?, ctx.now());
-    for status in OPEN {
-        let row = open.iter().find(|row| row.status == status);
-        #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^53 uploads")]
-        let count = row.map_or(0, |row| row.count) as f64;
-        let age = row.map_or(Duration::ZERO, |row| now.since(row.oldest));
-        metrics::gauge!("longshore_uploads_open", "state" => status.as_str()).set(count);
-        metrics::gauge!("longshore_upload_oldest_open_age_seconds", "state" => status.as_str()).set(age.as_secs_f64());
-    }
-    let oldest = reports::oldest_delta(&ctx.db).await?;
-    let age = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
-    metrics::gauge!("longshore_report_age_seconds").set(age.as_secs_f64());
-    let sums = sweeps::sums(&ctx.db).await?;
-    for kind in sweeps::Kind::ALL {
-        #[expect(clippy::cast_precision_loss, reason = "nobody counts 2^53 objects")]
-        let orphans = sums.iter().find(|sum| sum.kind == *kind).map_or(0, |sum| sum.orphans) as f64;
-        metrics::gauge!("longshore_sweep_orphans", "kind" => kind.as_str()).set(orphans);
-    }
-    for (name, tick) in schedules::last_ticks(&ctx.db).await? {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch are below 2^53")]
-        let seconds = tick.as_millis() as f64 / 1000.0;
-        metrics::gauge!("longshore_schedule_last_tick_seconds", "kind" => name).set(seconds);
-    }
-    Ok(())
+    ([(header::CONTENT_TYPE, media_type)], metrics::render(&http.metrics)).into_response()
 }

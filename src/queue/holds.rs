@@ -5,6 +5,7 @@
 //! job that is dropped anywhere on its way, by a layer, a panic or the end of the worker, is reported as abandoned.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_jobs::job::{Pool, Verdict};
@@ -43,6 +44,8 @@ pub(super) struct Holds {
     held: Mutex<HashMap<Lease, Phase>>,
     acks: mpsc::UnboundedSender<Ack>,
     running: metrics::Gauge,
+    /// How many runs have ended.
+    ended: AtomicU64,
 }
 
 /// How far a job has come.
@@ -59,7 +62,8 @@ impl Holds {
     pub(super) fn new(pool: Pool, size: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<Ack>) {
         let (acks, told) = mpsc::unbounded_channel();
         let running = metrics::gauge!("longshore_jobs_running", "pool" => pool.as_str());
-        let holds = Self { size, slots: Semaphore::new(size), held: Mutex::default(), acks, running };
+        let holds =
+            Self { size, slots: Semaphore::new(size), held: Mutex::default(), acks, running, ended: AtomicU64::new(0) };
         (Arc::new(holds), told)
     }
 
@@ -143,6 +147,11 @@ impl Holds {
         self.lock().values().filter(|phase| **phase != Phase::Claimed).count()
     }
 
+    /// How many runs have ended, whatever came of them.
+    pub(super) fn count_ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     fn has_started(&self, lease: &Lease) -> bool {
         self.lock().get(lease).is_some_and(|phase| *phase != Phase::Claimed)
     }
@@ -203,6 +212,9 @@ impl Hold {
 
     fn send(&mut self, outcome: Outcome) {
         self.told = true;
+        if matches!(outcome, Outcome::Ran(_)) {
+            self.holds.ended.fetch_add(1, Ordering::Relaxed);
+        }
         // Without an acker the process is about to end, and the lease will run out.
         drop(self.holds.acks.send(Ack { lease: self.lease, outcome }));
     }

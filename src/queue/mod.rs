@@ -8,7 +8,7 @@
 //! - `holds`, `fetch`, `acks`, `beats`: what a worker holds, and the three tasks that serve it
 //! - `backend`: what apalis sees of all this
 //! - [`workers`]: the apalis workers of this process, and their end
-//! - [`pauses`]: pools that stand still
+//! - [`pauses`]: pools that stand still; `presence`: how operators see who works
 //! - [`mod@bench`]: how fast all of it is
 //!
 //! # The way of a job
@@ -31,6 +31,7 @@ mod holds;
 pub mod nowhere;
 pub mod pace;
 pub mod pauses;
+mod presence;
 pub mod redis;
 pub mod sql;
 pub mod workers;

@@ -22,6 +22,7 @@ use super::fetch::Fetcher;
 use super::holds::{Held, Holds, Outcome};
 use super::pace::Pace;
 use super::pauses::Pauses;
+use super::presence::Presence;
 
 /// How long the last outcomes may take to be stored once the time for finishing jobs is over.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -35,6 +36,9 @@ const LONGEST_TURN: Duration = Duration::from_secs(60);
 pub struct Workers {
     staffs: Vec<Staff>,
     shared: Shared,
+    presence: AbortOnDropHandle<()>,
+    /// Ends it.
+    leaving: CancellationToken,
     _upkeep: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -137,7 +141,9 @@ impl Workers {
             AbortOnDropHandle::new(tokio::spawn(pauses.clone().follow(pace.poll))),
             AbortOnDropHandle::new(tokio::spawn(rescuer.run(pace.beat))),
         ];
-        Self { staffs, shared, _upkeep: upkeep }
+        let leaving = CancellationToken::new();
+        let presence = be_seen(&shared.ctx, &staffs, leaving.clone());
+        Self { staffs, shared, presence, leaving, _upkeep: upkeep }
     }
 
     /// The pause flags, to set them with effect at once.
@@ -173,7 +179,22 @@ impl Workers {
         let pools: Vec<Pool> = self.staffs.iter().map(|staff| staff.pool).collect();
         join_all(self.staffs.into_iter().map(Staff::end)).await;
         show_up(&pools, 0.0);
+        self.leaving.cancel();
+        if timeout(LAST_WORDS, self.presence).await.is_err() {
+            tracing::debug!("this process is seen for a while yet: the ledger is silent");
+        }
     }
+}
+
+/// Has operators see that this process works, until `leaving`. One that works no pool is not seen.
+fn be_seen(ctx: &Context, staffs: &[Staff], leaving: CancellationToken) -> AbortOnDropHandle<()> {
+    let staffs: Vec<_> = staffs.iter().map(|staff| (staff.pool, Arc::clone(&staff.holds))).collect();
+    let presence = (!staffs.is_empty()).then(|| Presence::new(ctx.db.clone(), Arc::clone(&ctx.clock), staffs));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Some(presence) = presence {
+            presence.keep(leaving).await;
+        }
+    }))
 }
 
 /// Tells whether this process works the pools.

@@ -51,6 +51,23 @@ pub fn text(max_size: i64) -> String {
     serde_json::to_string_pretty(&document(max_size)).expect("a document has no keys but strings") + "\n"
 }
 
+/// Calls `each` with the path, method and status of every answer that the document speaks of.
+pub fn for_each_answer(mut each: impl FnMut(&str, &'static str, &str)) {
+    for (path, item) in &document(0).paths.paths {
+        let operations = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
+        for (method, operation) in operations {
+            let answers = operation.iter().flat_map(|operation| operation.responses.responses.keys());
+            answers.for_each(|status| each(path, method, status));
+        }
+    }
+}
+
 fn document(max_size: i64) -> OpenApi {
     let mut document = complete::complete(super::documented().merge(super::notices::routes()).into_openapi());
     limit(&mut document, max_size);

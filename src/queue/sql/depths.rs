@@ -1,12 +1,11 @@
 //! Reading how much there is. None of it goes through the writer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_jobs::job::Pool;
-use longshore_jobs::ledger::LedgerError;
 use longshore_jobs::ledger::kept::{Kept, MANY};
+use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::sql;
 
@@ -47,7 +46,7 @@ const MORE_THAN: &str =
     "select exists (select 1 from jobs where state = 0 order by pool, lane, run_at, id limit 1 offset $1)";
 
 /// The last count, if it was of many.
-pub(super) type Counts = Arc<Kept<Vec<Row>>>;
+pub(super) type Counts = Kept<Vec<Row>>;
 
 /// Pool, lane, waiting, due, running, and when the first became due.
 pub(super) type Row = (Pool, i64, i64, i64, i64, Option<Timestamp>);
@@ -66,11 +65,11 @@ pub(super) async fn next_due(queue: &SqlQueue, pool: Pool) -> Result<Option<Time
 pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> {
     let many = i64::try_from(MANY).expect("many are no more than can be counted");
     if !sql!(queue.db.reader(), c => sqlx::query_scalar::<_, bool>(MORE_THAN).bind(many).fetch_one(c).await)? {
-        queue.counts.forget().await;
+        queue.counts.forget();
     }
     let now = queue.clock.now();
     let waiting = |rows: &Vec<Row>| rows.iter().map(|(_, _, waiting, ..)| count(*waiting)).sum();
-    let rows = queue.counts.or_count(waiting, count_all(queue, now)).await?;
+    let rows = queue.counts.or_count(waiting, count_all(queue.db.clone(), now)).await?;
     let mut depths = BTreeMap::new();
     for (pool, rank, waiting, due, running, oldest) in rows {
         let depth = depths.entry((pool, rank)).or_insert_with(|| empty(pool, rank));
@@ -82,8 +81,8 @@ pub(super) async fn depths(queue: &SqlQueue) -> Result<Vec<Depth>, LedgerError> 
     Ok(depths.into_values().collect())
 }
 
-async fn count_all(queue: &SqlQueue, now: Timestamp) -> Result<Vec<Row>, LedgerError> {
-    Ok(sql!(queue.db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?)
+async fn count_all(db: Db, now: Timestamp) -> Result<Vec<Row>, LedgerError> {
+    Ok(sql!(db.reader(), c => sqlx::query_as(DEPTHS).bind(now).fetch_all(c).await)?)
 }
 
 const fn empty(pool: Pool, rank: i64) -> Depth {
