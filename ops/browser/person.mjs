@@ -48,7 +48,10 @@ export class Person {
 
   presses = (name, options = {}) => this.page.getByRole("button", { name, ...options }).click();
 
-  follows = (name) => this.page.getByRole("link", { name, exact: true }).first().click();
+  /** Answers the question that is open. */
+  answers = (act) => this.page.getByRole("dialog").getByRole("button", { name: act, exact: true }).click();
+
+  follows = (name) => this.page.getByRole("link", { name, exact: typeof name === "string" }).first().click();
 
   titled = (title) => this.page.waitForFunction((title) => document.title === title, title);
 

@@ -2,7 +2,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtemp, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -88,14 +88,34 @@ export class Server {
   }
 
   /**
-   * An upload whose job dies: its bytes are not there to be read. The pool `verify` is paused meanwhile, so that the job can be given its
-   * last attempt: the hours that twenty of them take are all that is left out. `mend` of what is returned brings the bytes back.
+   * Uploads whose jobs die as soon as the pool `verify` is resumed: what holds their bytes cannot be read, and it is the last of their twenty
+   * attempts, which take hours. `mend` makes the bytes readable again.
    */
-  async dies(filename, content, number) {
-    await this.cli("pool", "pause", "verify");
-    const id = await this.sends(filename, content, number);
-    const [file] = await until(() => this.sql("bucket/index.db", "select file from objects where key like ?", `staging/%/${id.replaceAll("-", "")}/%`, `staging/%/${id}/%`));
-    return { id, file };
+  async dooms(filenames, number) {
+    await this.api("POST", "admin/pools/verify/pause");
+    const doomed = [];
+    for (const filename of filenames) {
+      const id = await this.sends(filename, `bytes of ${filename}`, number);
+      const key = `staging/%/${id.replaceAll("-", "")}/%`;
+      const [[file]] = await this.sql("bucket/index.db", "select file from objects where key like ?", key);
+      const path = join(this.folder, "data/bucket/data", file.slice(-2), file);
+      await rename(path, `${path}-kept`);
+      await mkdir(path);
+      doomed.push({ id, mend: async () => { await rmdir(path); await rename(`${path}-kept`, path); } });
+    }
+    await until(async () => (await this.sql("longshore.db", "update jobs set attempts = 19 where kind = 'verify_upload' and state = 0 returning id")).length >= doomed.length);
+    return doomed;
+  }
+
+  /** As [`dooms`], with the letters there. */
+  async buries(filenames, number) {
+    const doomed = await this.dooms(filenames, number);
+    await this.api("POST", "admin/pools/verify/resume");
+    for (const { id } of doomed) {
+      const letters = async () => (await this.api("GET", `admin/dead-letters?subject=${id}`)).deadLetters;
+      await until(async () => (await letters()).length === 1);
+    }
+    return doomed;
   }
 
   async sql(database, query, ...values) {

@@ -11,8 +11,8 @@ const STEPS = {
   deduplicated: "Bytes were known", stored: "Stored", done: "Done", rejected: "Rejected", expired: "Expired", cancelled: "Cancelled", deleted: "File deleted",
 };
 const REASONS = {
-  digest_mismatch: "What arrived has another SHA-256 than the client declared: it was changed or damaged before or on its way. The client sends it again.",
-  size_mismatch: "What arrived has another size than the client declared. The client sends it again.",
+  digest_mismatch: "What arrived has another SHA-256 than was promised: it was changed or damaged before or on its way. The client sends it again.",
+  size_mismatch: "What arrived has another size than was promised. The client sends it again.",
   too_large: "The object is larger than `limits.max_size`, or than its batch allows.",
   object_missing: "The object was gone before it could be read, or the batch ended without it. The client sends it again; if it happens often, look at what deletes from the bucket.",
   object_changed: "The object was written anew each time it was read. Something posts to the same policy over and over.",
