@@ -42,7 +42,7 @@ export async function letters_are_filtered_and_settled_one_some_and_all_after_on
   for (const name of names) await person.sees(name);
   await person.looks("dead-letters");
 
-  await person.page.getByLabel("Job").selectOption("verify_upload");
+  await person.page.getByLabel("Job", { exact: true }).selectOption("verify_upload");
   await person.page.getByLabel("Error contains").fill("no such text");
   await person.presses("Filter");
   await person.sees("No dead letter fits this filter.");
@@ -110,6 +110,7 @@ export async function keyboard_alone_gets_from_the_door_to_a_retried_letter(pers
   await person.sees("1 job put on the queue again.");
 
   await person.page.getByText("DL3.jpg").waitFor({ state: "detached" });
+  assert.equal(await person.focused(), "heading", "the focus is not lost with the button that had it");
   assert.equal((await server.settles(upload.id)).status, "done");
 }
 

@@ -33,7 +33,8 @@ export class Server {
       ...Object.fromEntries(others),
       LONGSHORE_DATA_DIR: join(this.folder, "data"),
       LONGSHORE_LISTEN: "127.0.0.1:0",
-      LONGSHORE_LOG__FILTER: "error",
+      // Dead jobs are logged as errors, and here they belong to the stories.
+      LONGSHORE_LOG__FILTER: "off",
       LONGSHORE_LIMITS__MAX_SIZE: "2MB",
       // A slow machine may sign later than a person should have to wait.
       LONGSHORE_INTAKE__WAIT: "20s",

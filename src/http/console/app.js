@@ -48,7 +48,7 @@ function navigate() {
   shown = { asked, view, news: null, at: null, fault: null };
   const same = before && before.asked.view === asked.view && before.asked.id === asked.id;
   if (!same) tell("");
-  if (asked.view === "search") $("q").value = asked.query.get("q") ?? "";
+  $("q").value = (asked.view === "search" && asked.query.get("q")) || "";
   redraw();
   shown.live = follow(view.load, told(shown));
   // Another filter of the same view leaves a person where they are.
@@ -65,6 +65,7 @@ const told = (mine) => ({ news, fault }) => {
 
 function redraw() {
   if (!shown) return;
+  fill();
   const { view, news, fault, asked } = shown;
   const title = (news && view.name?.(news)) ?? view.title;
   if ($("heading").textContent !== title) $("heading").textContent = title;
@@ -73,10 +74,29 @@ function redraw() {
     if (place.getAttribute("href") === `#/${asked.view}`) place.setAttribute("aria-current", "page");
     else place.removeAttribute("aria-current");
   }
-  const gone = fault instanceof Refused && fault.status === 404;
-  draw($("view"), gone ? empty(view.gone ?? "There is no such thing.") : news !== null ? view.draw(news) : !fault && empty("Loading …"));
-  draw($("trouble"), fault && !gone && h("p", { class: "note", "data-tone": "bad" }, sentence(fault)));
+  draw($("trouble"), fault && !isGone(fault) && h("p", { class: "note", "data-tone": "bad" }, sentence(fault)));
   freshen();
+}
+
+const isGone = (fault) => fault instanceof Refused && fault.status === 404;
+
+/** Draws the view; whoever had the focus in something that is no more has it on the heading. */
+function fill() {
+  const held = $("view").contains(document.activeElement);
+  try {
+    draw($("view"), content(shown));
+  } catch (error) {
+    console.error(error);
+    Object.assign(shown, { news: null, fault: error });
+    draw($("view"));
+  }
+  if (held && document.activeElement === document.body) $("heading").focus({ preventScroll: true });
+}
+
+function content({ view, news, fault }) {
+  if (isGone(fault)) return empty(view.gone ?? "There is no such thing.");
+  if (news !== null) return view.draw(news);
+  return !fault && empty("Loading …");
 }
 
 /** The same while the trouble lasts, so that it is read out once. */

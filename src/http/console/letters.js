@@ -2,7 +2,7 @@
 
 import { get, query } from "./api.js";
 import * as letter from "./letter.js";
-import { at, button, empty, link } from "./parts.js";
+import { at, button, empty, field, link, textField } from "./parts.js";
 import { h } from "./tree.js";
 import { count } from "./units.js";
 
@@ -64,8 +64,8 @@ function form(kinds, { filter, choices }) {
   const once = (name) => [...new Set(kinds.map((one) => one[name]))].sort().map((value) => [value, value]);
   const options = { ...choices, kind: once("kind"), reason: once("reason") };
   return h("form", { key: "filter", class: "filter card", "aria-label": "Filter", onsubmit: submit },
-    Object.entries(NAMES).map(([name, text]) => h("label", { key: name }, text, select(name, filter[name], options[name]))),
-    h("label", { key: "error", class: "wide" }, "Error contains", h("input", { type: "text", name: "error", maxlength: "200", autocomplete: "off", spellcheck: "false", value: filter.error ?? "" })),
+    Object.entries(NAMES).map(([name, text]) => field(name, text, select(name, filter[name], options[name]))),
+    field("error", "Error contains", textField("error", filter.error)),
     h("div", { class: "buttons" },
       h("button", { type: "submit", class: "act" }, "Filter"),
       Object.keys(filter).length > 0 && link(at("dead-letters"), "Show all")));
@@ -74,7 +74,7 @@ function form(kinds, { filter, choices }) {
 /** What is chosen is among the choices, also when nothing of it is left. */
 function select(name, chosen = "", options) {
   const all = chosen && !options.some(([value]) => value === chosen) ? [...options, [chosen, chosen]] : options;
-  return h("select", { name, value: chosen }, h("option", { value: "", key: "" }, "any"), all.map(([value, text]) => h("option", { value, key: value }, text)));
+  return h("select", { id: name, name, value: chosen }, h("option", { value: "", key: "" }, "any"), all.map(([value, text]) => h("option", { value, key: value }, text)));
 }
 
 function submit(event) {

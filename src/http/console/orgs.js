@@ -1,7 +1,7 @@
 // Orgs with their reports, and one org with its figures.
 
 import { get, post, query } from "./api.js";
-import { at, button, empty, facts, link, section, table, when } from "./parts.js";
+import { at, button, empty, facts, field, link, section, table, textField, when } from "./parts.js";
 import { h } from "./tree.js";
 import { bytes, count, span } from "./units.js";
 
@@ -15,7 +15,7 @@ function list(asked) {
     load: (signal) => get(`orgs${query({ name, after, perPage: 50 })}`, signal),
     draw: (part) => [
       h("form", { key: "filter", class: "filter card", "aria-label": "Filter", onsubmit: submit },
-        h("label", { class: "wide" }, "Name contains", h("input", { type: "text", name: "name", maxlength: "200", autocomplete: "off", spellcheck: "false", value: name })),
+        field("name", "Name contains", textField("name", name)),
         h("div", { class: "buttons" }, h("button", { type: "submit", class: "act" }, "Filter"), name && link("#/orgs", "Show all"))),
       part.orgs.length ? orgs(part.orgs) : empty(name ? "No org has a name like this." : "There are no orgs yet. `longshore org create NAME` makes one."),
       h("p", { key: "pages", class: "pages" },

@@ -19,6 +19,12 @@ export const badge = (tone, text) => h("span", { class: "badge", "data-tone": to
 export const button = (text, onclick, { label, quiet = false, key = text } = {}) =>
   h("button", { type: "button", key, class: quiet ? "act quiet" : "act", "aria-label": label, onclick }, text);
 
+/** A part of a filter; the control has the name as its id. */
+export const field = (name, label, control) => h("div", { key: name, class: "field" }, h("label", { for: name }, label), control);
+
+export const textField = (name, value = "") =>
+  h("input", { type: "text", id: name, name, maxlength: "200", autocomplete: "off", spellcheck: "false", value });
+
 export const empty = (...text) => h("p", { class: "empty" }, text.map((part) => typeof part === "string" ? prose(part) : part));
 
 export const section = (title, ...children) =>

@@ -94,9 +94,14 @@ const failures = (failures) => failures.length
   })))
   : empty("None: every attempt so far went well.");
 
+function size(number) {
+  if (number === null) return "not known yet";
+  return number < 1000 ? bytes(number) : `${bytes(number)} (${count(number)} bytes)`;
+}
+
 const details = ({ upload, org }) => facts([
   ["File name", upload.filename],
-  ["Size", upload.size === null ? "not known yet" : `${bytes(upload.size)} (${count(upload.size)} bytes)`],
+  ["Size", size(upload.size)],
   ["Type", upload.type],
   ["Hash", upload.hash],
   ["For", upload.target && `${upload.target.kind} ${upload.target.number}`],
