@@ -13,7 +13,11 @@ export async function console_tells_a_wrong_token_a_missing_scope_and_a_right_on
   await person.looks("console-door");
   await person.presses("Continue");
   await person.sees("Paste your token first.");
-  for (const [wrong, told] of [["lsk_wrong_wrong", "This token is not known here."], ["not a token ü", "This token is not known here."], [await server.key("read"), "lacks the scope admin"]]) {
+  for (const [wrong, told] of [
+    ["lsk_wrong_wrong", "This token is not known here."],
+    ["not a token ü", "This token is not known here."],
+    [await server.key("read"), "lacks the scope admin"],
+  ]) {
     await person.page.getByLabel("Access token").fill(wrong);
     await person.presses("Continue");
     await person.sees(told);
@@ -25,7 +29,9 @@ export async function console_tells_a_wrong_token_a_missing_scope_and_a_right_on
   await person.sees("Nothing needs a person.");
   await person.sees("Live");
 
-  const kept = await person.page.evaluate(() => [location.href, document.cookie, JSON.stringify(localStorage), document.body.innerHTML].join(" "));
+  const kept = await person.page.evaluate(() =>
+    [location.href, document.cookie, JSON.stringify(localStorage), document.body.innerHTML].join(" "),
+  );
   assert.ok(!kept.includes(token), "the token is kept in no address, cookie, store of the browser's, or element");
   await person.page.reload();
   await person.sees("Pools");
@@ -76,7 +82,10 @@ export async function timeline_of_an_upload_that_is_done_shows_each_step(person,
 
   for (const step of ["Requested", "Policy signed", "Hashed", "Stored", "Done"]) {
     const row = person.page.getByRole("listitem").filter({ hasText: step });
-    await row.getByText(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}$/).first().waitFor();
+    await row
+      .getByText(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}$/)
+      .first()
+      .waitFor();
   }
   await person.sees("order WAY-1");
   await person.sees("None: every attempt so far went well.");
@@ -183,13 +192,26 @@ export async function every_view_suits_a_phone_the_dark_and_a_screen_reader(pers
   await server.settles(id);
   const [doomed] = await server.buries(["views.jpg"], "VIEWS-1");
   const [{ id: letter }] = (await server.api("GET", `admin/dead-letters?subject=${doomed.id}`)).deadLetters;
-  const { orgs: [org] } = await server.api("GET", "admin/orgs");
+  const {
+    orgs: [org],
+  } = await server.api("GET", "admin/orgs");
   await person.console(await admin(server));
   const views = {
-    overview: "#/", letters: "#/dead-letters", letter: `#/dead-letters/${letter}`, upload: `#/uploads/${id}`, orgs: "#/orgs", org: `#/orgs/${org.id}`,
-    search: "#/search?q=VIEWS-1", workers: "#/workers",
+    overview: "#/",
+    letters: "#/dead-letters",
+    letter: `#/dead-letters/${letter}`,
+    upload: `#/uploads/${id}`,
+    orgs: "#/orgs",
+    org: `#/orgs/${org.id}`,
+    search: "#/search?q=VIEWS-1",
+    workers: "#/workers",
   };
-  for (const [suffix, how] of [["light", {}], ["dark", { dark: true }], ["phone", { phone: true }], ["phone-dark", { phone: true, dark: true }]]) {
+  for (const [suffix, how] of [
+    ["light", {}],
+    ["dark", { dark: true }],
+    ["phone", { phone: true }],
+    ["phone-dark", { phone: true, dark: true }],
+  ]) {
     await person.on(how);
     for (const [name, fragment] of Object.entries(views)) {
       await person.opens(fragment);

@@ -5,7 +5,8 @@ import assert from "node:assert/strict";
 import { until } from "./server.mjs";
 
 const admin = (server) => server.key("admin");
-const letters = async (server, number) => (await server.api("GET", "admin/dead-letters")).deadLetters.filter(({ filename }) => filename?.startsWith(number));
+const letters = async (server, number) =>
+  (await server.api("GET", "admin/dead-letters")).deadLetters.filter(({ filename }) => filename?.startsWith(number));
 
 export async function dead_letter_is_found_understood_mended_and_retried(person, server) {
   const [upload] = await server.dooms(["DL1 <b>front</b>.jpg"], "DL-1");
@@ -89,7 +90,7 @@ export async function keyboard_alone_gets_from_the_door_to_a_retried_letter(pers
 
   await person.type(token);
   await person.press("Enter");
-  await until(async () => await person.focused() === "heading");
+  await until(async () => (await person.focused()) === "heading");
   await person.press("/");
   assert.equal(await person.focused(), "q", "the slash leads to the search");
   await person.type("DL-3");
@@ -127,19 +128,21 @@ export async function refresh_takes_nothing_from_a_person_who_reads(person, serv
     scrollTo(0, 150);
     globalThis.seen = [...document.querySelectorAll("#view *")].slice(0, 40);
   });
-  const stands = () => person.page.evaluate(() => ({
-    text: document.querySelector("[name=error]").value,
-    ticked: document.querySelectorAll(".letter input:checked").length,
-    open: document.querySelectorAll("details[open]").length,
-    selected: getSelection().toString(),
-    scrolled: scrollY,
-    same: seen.every((node) => node.isConnected),
-  }));
+  const stands = () =>
+    person.page.evaluate(() => ({
+      text: document.querySelector("[name=error]").value,
+      ticked: document.querySelectorAll(".letter input:checked").length,
+      open: document.querySelectorAll("details[open]").length,
+      selected: getSelection().toString(),
+      scrolled: scrollY,
+      same: seen.every((node) => node.isConnected),
+    }));
   const before = await stands();
 
   // A question stays open, too, and news come in meanwhile.
   await person.presses("Retry 1 chosen");
-  for (let polls = 0; polls < 2; polls++) await person.page.waitForResponse((answer) => answer.url().includes("admin/dead-letters?"));
+  for (let polls = 0; polls < 2; polls++)
+    await person.page.waitForResponse((answer) => answer.url().includes("admin/dead-letters?"));
   assert.equal(await person.focused(), "question-yes", "the focus stays in the question");
   await person.press("Escape");
 

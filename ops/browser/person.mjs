@@ -14,7 +14,8 @@ export class Person {
     Object.assign(person, { url, axe, pictures, complaints: [], allowed: [] });
     person.page.on("pageerror", (error) => person.complaints.push(error.stack));
     person.page.on("console", (message) => {
-      if (["error", "warning"].includes(message.type())) person.complaints.push(`${message.text()} (${message.location().url})`);
+      if (["error", "warning"].includes(message.type()))
+        person.complaints.push(`${message.text()} (${message.location().url})`);
     });
     return person;
   }
@@ -27,7 +28,11 @@ export class Person {
   }
 
   complainsOfNothing() {
-    assert.deepEqual(this.complaints.filter((text) => !this.allowed.some((allowed) => allowed.test(text))), [], "the browser complains");
+    assert.deepEqual(
+      this.complaints.filter((text) => !this.allowed.some((allowed) => allowed.test(text))),
+      [],
+      "the browser complains",
+    );
   }
 
   /** A picture of the whole page, which has to fit the window's width and have no serious fault that axe can find. */
@@ -38,7 +43,11 @@ export class Person {
     await this.page.evaluate(`${this.axe}; undefined`);
     const { violations } = await this.page.evaluate(() => globalThis.axe.run());
     const grave = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-    assert.deepEqual(grave.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], `${name}: accessibility`);
+    assert.deepEqual(
+      grave.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]),
+      [],
+      `${name}: accessibility`,
+    );
   }
 
   picture = (name) => this.page.screenshot({ path: join(this.pictures, `${name}.png`), fullPage: true });
@@ -51,7 +60,11 @@ export class Person {
   /** Answers the question that is open. */
   answers = (act) => this.page.getByRole("dialog").getByRole("button", { name: act, exact: true }).click();
 
-  follows = (name) => this.page.getByRole("link", { name, exact: typeof name === "string" }).first().click();
+  follows = (name) =>
+    this.page
+      .getByRole("link", { name, exact: typeof name === "string" })
+      .first()
+      .click();
 
   titled = (title) => this.page.waitForFunction((title) => document.title === title, title);
 
@@ -63,7 +76,9 @@ export class Person {
   }
 
   async opens(fragment) {
-    await this.page.evaluate((fragment) => { location.hash = fragment; }, fragment);
+    await this.page.evaluate((fragment) => {
+      location.hash = fragment;
+    }, fragment);
     await this.page.waitForFunction(() => document.querySelector("#view").textContent !== "Loading …");
   }
 

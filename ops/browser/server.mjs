@@ -1,4 +1,4 @@
-// A fresh `longshore up` in a folder of its own, keys made as an operator makes them, and what stories need to have happened there.
+// A fresh `longshore up` in a folder of its own, keys made as an operator makes them, and what stories need to have happened.
 
 import { execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -16,7 +16,11 @@ export class Server {
     const server = new Server();
     server.binary = binary;
     server.folder = await mkdtemp(join(tmpdir(), "longshore-browser-"));
-    server.process = spawn(binary, ["up"], { cwd: server.folder, env: server.settings(), stdio: ["ignore", "pipe", "inherit"] });
+    server.process = spawn(binary, ["up"], {
+      cwd: server.folder,
+      env: server.settings(),
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     for await (const line of createInterface({ input: server.process.stdout })) {
       const [, url] = /upload page\s+(\S+)\//.exec(line) ?? [];
       if (!url) continue;
@@ -69,7 +73,9 @@ export class Server {
 
   /** An upload whose bytes are in the bucket; `settle` waits for what comes of them. */
   async sends(filename, content, number) {
-    const { uploads: [upload] } = await this.api("POST", "uploads", { filename, target: { kind: "order", number } });
+    const {
+      uploads: [upload],
+    } = await this.api("POST", "uploads", { filename, target: { kind: "order", number } });
     await post(upload.upload, content);
     return upload.id;
   }
@@ -81,7 +87,9 @@ export class Server {
   /** An upload that is rejected: its batch's manifest promises other bytes. */
   async rejects(filename, number) {
     const target = { kind: "style", number };
-    const { batches: [batch] } = await this.api("POST", "batches", { mode: "prefix", maxFiles: 5, maxFileSize: 1000, target });
+    const {
+      batches: [batch],
+    } = await this.api("POST", "batches", { mode: "prefix", maxFiles: 5, maxFileSize: 1000, target });
     const promised = createHash("sha256").update("what was promised").digest("hex");
     await this.api("PUT", `batches/${batch.id}/manifest`, `${promised}  ${filename}\n`);
     await post(batch.upload, "what was sent", filename);
@@ -89,8 +97,8 @@ export class Server {
   }
 
   /**
-   * Uploads whose jobs die as soon as the pool `verify` is resumed: what holds their bytes cannot be read, and it is the last of their twenty
-   * attempts, which take hours. `mend` makes the bytes readable again.
+   * Uploads whose jobs die as soon as the pool `verify` is resumed: what holds their bytes cannot be read, and it is the last
+   * of their twenty attempts, which take hours. `mend` makes the bytes readable again.
    */
   async dooms(filenames, number) {
     await this.api("POST", "admin/pools/verify/pause");
@@ -102,9 +110,23 @@ export class Server {
       const path = join(this.folder, "data/bucket/data", file.slice(-2), file);
       await rename(path, `${path}-kept`);
       await mkdir(path);
-      doomed.push({ id, mend: async () => { await rmdir(path); await rename(`${path}-kept`, path); } });
+      doomed.push({
+        id,
+        mend: async () => {
+          await rmdir(path);
+          await rename(`${path}-kept`, path);
+        },
+      });
     }
-    await until(async () => (await this.sql("longshore.db", "update jobs set attempts = 19 where kind = 'verify_upload' and state = 0 returning id")).length >= doomed.length);
+    await until(
+      async () =>
+        (
+          await this.sql(
+            "longshore.db",
+            "update jobs set attempts = 19 where kind = 'verify_upload' and state = 0 returning id",
+          )
+        ).length >= doomed.length,
+    );
     return doomed;
   }
 
@@ -120,10 +142,17 @@ export class Server {
   }
 
   async sql(database, query, ...values) {
-    const script = "import json, sqlite3, sys\n"
-      + "d = sqlite3.connect(sys.argv[1], timeout=20)\n"
-      + "print(json.dumps(d.execute(sys.argv[2], json.loads(sys.argv[3])).fetchall()))\nd.commit()";
-    const { stdout } = await run("python3", ["-c", script, join(this.folder, "data", database), query, JSON.stringify(values)]);
+    const script =
+      "import json, sqlite3, sys\n" +
+      "d = sqlite3.connect(sys.argv[1], timeout=20)\n" +
+      "print(json.dumps(d.execute(sys.argv[2], json.loads(sys.argv[3])).fetchall()))\nd.commit()";
+    const { stdout } = await run("python3", [
+      "-c",
+      script,
+      join(this.folder, "data", database),
+      query,
+      JSON.stringify(values),
+    ]);
     return JSON.parse(stdout);
   }
 }

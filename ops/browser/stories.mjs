@@ -17,12 +17,19 @@ const require = createRequire(resolve(modules, "stories.js"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = [
-  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
 ];
 
 const began = Date.now();
-const stories = [page_stories, console_stories, letter_stories].flatMap(Object.entries).filter(([name]) => name.includes(word));
+const stories = [page_stories, console_stories, letter_stories]
+  .flatMap(Object.entries)
+  .filter(([name]) => name.includes(word));
 const server = await Server.start(resolve(binary));
 let held = 0;
 try {

@@ -37,21 +37,33 @@ export async function several_files_for_an_order_are_sent_with_progress_and_stor
   await desk(person, server);
   await person.page.evaluate(() => {
     globalThis.told = [];
-    new MutationObserver(() => told.push(...[...document.querySelectorAll(".row .state")].map((state) => state.textContent)))
-      .observe(document.querySelector("#list"), { subtree: true, childList: true, characterData: true });
+    new MutationObserver(() =>
+      told.push(...[...document.querySelectorAll(".row .state")].map((state) => state.textContent)),
+    ).observe(document.querySelector("#list"), { subtree: true, childList: true, characterData: true });
   });
   // Slow enough for a person to see it move.
   const line = await person.context.newCDPSession(person.page);
-  await line.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 1_500_000 });
+  await line.send("Network.emulateNetworkConditions", {
+    offline: false,
+    latency: 0,
+    downloadThroughput: -1,
+    uploadThroughput: 1_500_000,
+  });
 
   await send(person, "WEB-1", [file("front.txt", 1_500_000), file("back.txt", 7), file("empty.txt", 0)]);
   await person.sees("3 of 3 done");
 
   await person.looks("page-sent");
   const told = await person.page.evaluate(() => told);
-  assert.ok(told.some((text) => /^Sending, [1-9]\d? %$/.test(text)), `progress was shown: ${[...new Set(told)]}`);
+  assert.ok(
+    told.some((text) => /^Sending, [1-9]\d? %$/.test(text)),
+    `progress was shown: ${[...new Set(told)]}`,
+  );
   const uploads = await server.uploads("WEB-1");
-  assert.deepEqual(uploads.map(({ status }) => status), ["done", "done", "done"]);
+  assert.deepEqual(
+    uploads.map(({ status }) => status),
+    ["done", "done", "done"],
+  );
   assert.deepEqual(uploads.map(({ filename }) => filename).sort(), ["back.txt", "empty.txt", "front.txt"]);
 }
 
@@ -74,7 +86,10 @@ export async function refused_file_says_why_and_costs_the_others_nothing(person,
   await person.sees(/^The storage refused the file: .+/);
   await person.looks("page-refused");
   const done = (await server.uploads("WEB-2")).filter(({ status }) => status === "done");
-  assert.deepEqual(done.map(({ filename }) => filename), ["good.txt"]);
+  assert.deepEqual(
+    done.map(({ filename }) => filename),
+    ["good.txt"],
+  );
 }
 
 export async function known_bytes_are_not_sent_again(person, server) {

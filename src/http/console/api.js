@@ -42,7 +42,13 @@ async function call(method, path, { body, signal, token = sessionStorage.getItem
   let told;
   try {
     const signals = signal ? AbortSignal.any([signal, limit]) : limit;
-    answer = await fetch(`api/admin/${path}`, { method, headers, body: body && JSON.stringify(body), cache: "no-store", signal: signals });
+    answer = await fetch(`api/admin/${path}`, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      cache: "no-store",
+      signal: signals,
+    });
     told = await answer.json();
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -57,6 +63,7 @@ function read(answer, told) {
   if (date) skew = Math.abs(date + 500 - Date.now()) > 1500 ? date + 500 - Date.now() : 0;
   if (answer.ok && told) return told;
   const message = told?.error?.message ?? `It answered ${answer.status}.`;
-  if (answer.ok || answer.status === 429 || answer.status >= 500) throw new Unreachable(`The server cannot answer at the moment: ${message}`);
+  if (answer.ok || answer.status === 429 || answer.status >= 500)
+    throw new Unreachable(`The server cannot answer at the moment: ${message}`);
   throw new Refused(answer.status, message);
 }

@@ -14,7 +14,13 @@ import * as upload from "./upload.js";
 import * as workers from "./workers.js";
 
 const VIEWS = { "": overview, "dead-letters": letters, orgs, search, uploads: upload, workers };
-const NOWHERE = { open: () => ({ title: "Not found", load: async () => true, draw: () => empty("There is no such view. ", link("#/", "Overview")) }) };
+const NOWHERE = {
+  open: () => ({
+    title: "Not found",
+    load: async () => true,
+    draw: () => empty("There is no such view. ", link("#/", "Overview")),
+  }),
+};
 
 const $ = (id) => document.getElementById(id);
 
@@ -44,7 +50,11 @@ function navigate() {
   const before = shown;
   before?.live.stop();
   unask();
-  const view = (Object.hasOwn(VIEWS, asked.view) ? VIEWS[asked.view] : NOWHERE).open(asked, { act, again: () => shown?.live.again(), redraw });
+  const view = (Object.hasOwn(VIEWS, asked.view) ? VIEWS[asked.view] : NOWHERE).open(asked, {
+    act,
+    again: () => shown?.live.again(),
+    redraw,
+  });
   shown = { asked, view, news: null, at: null, fault: null };
   const same = before && before.asked.view === asked.view && before.asked.id === asked.id;
   if (!same) tell("");
@@ -55,13 +65,16 @@ function navigate() {
   if (before && !same) $("heading").focus();
 }
 
-const told = (mine) => ({ news, fault }) => {
-  if (mine !== shown) return;
-  if (fault instanceof Refused && fault.status === 401) return showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
-  mine.fault = fault ?? null;
-  if (!fault) Object.assign(mine, { news, at: Date.now() });
-  redraw();
-};
+const told =
+  (mine) =>
+  ({ news, fault }) => {
+    if (mine !== shown) return;
+    if (fault instanceof Refused && fault.status === 401)
+      return showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
+    mine.fault = fault ?? null;
+    if (!fault) Object.assign(mine, { news, at: Date.now() });
+    redraw();
+  };
 
 function redraw() {
   if (!shown) return;
@@ -110,7 +123,13 @@ function sentence(fault) {
 /** How old what is shown is; seen, but not read out. */
 function freshen() {
   const age = shown?.at && (Date.now() - shown.at) / 1000;
-  const text = !age ? "" : shown.fault ? `As of ${span(Math.floor(age))} ago` : age < 5 ? "Live" : `As of ${span(Math.floor(age))} ago`;
+  const text = !age
+    ? ""
+    : shown.fault
+      ? `As of ${span(Math.floor(age))} ago`
+      : age < 5
+        ? "Live"
+        : `As of ${span(Math.floor(age))} ago`;
   $("fresh").dataset.tone = !age ? "calm" : shown.fault ? "bad" : "good";
   if ($("fresh").textContent !== text) $("fresh").textContent = text;
 }
@@ -125,8 +144,13 @@ async function act(thing) {
     tell(await thing(), "good");
     return true;
   } catch (fault) {
-    if (fault instanceof Refused && fault.status === 401) showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
-    else tell(fault instanceof Unreachable ? `${fault.message} Look whether it happened before you try again.` : sentence(fault), "bad");
+    if (fault instanceof Refused && fault.status === 401)
+      showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
+    else
+      tell(
+        fault instanceof Unreachable ? `${fault.message} Look whether it happened before you try again.` : sentence(fault),
+        "bad",
+      );
     return false;
   } finally {
     acting = false;
@@ -184,7 +208,8 @@ async function signIn(event) {
 
 function refusal(fault) {
   if (fault.status === 401) return "This token is not known here. Check that it was copied whole.";
-  if (fault.status === 403) return "This token is good, but lacks the scope admin. `longshore key create --scopes admin` makes one that has it.";
+  if (fault.status === 403)
+    return "This token is good, but lacks the scope admin. `longshore key create --scopes admin` makes one that has it.";
   return fault.message;
 }
 

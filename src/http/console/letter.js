@@ -15,23 +15,54 @@ export const open = ({ id }, desk) => ({
 });
 
 /** `tick` is its box to choose it with others, where there is one. */
-export const show = (letter, desk, tick = null) => h("article", { key: letter.id, class: "letter card", "aria-label": `${letter.kind}, ${letter.reason}` },
-  h("div", { class: "letter-head" },
-    tick,
-    h("h2", {}, link(at("dead-letters", letter.id), letter.kind)),
-    badge("bad", letter.reason),
-    h("span", { class: "muted small" }, "died ", when(letter.diedAt)),
-    h("span", { class: "muted small" }, `${counted(letter.attempts, "attempt")}${letter.crashes ? `, ${counted(letter.crashes, "crash", "crashes")}` : ""}`)),
-  h("p", { class: "about" }, about(letter)),
-  h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, letter.error),
-  h("p", { class: "advice" }, prose(letter.advice)),
-  h("details", {},
-    h("summary", {}, "Payload and ids"),
-    h("pre", { tabindex: "0", "aria-label": "Payload" }, typeof letter.payload === "string" ? letter.payload : JSON.stringify(letter.payload, null, 2)),
-    facts([["Letter", letter.id], [`Subject${letter.subjectKind ? ` (${letter.subjectKind})` : ""}`, letter.subject], ["Org", letter.orgId], ["Pool", `${letter.pool}, ${letter.lane}`]])),
-  h("div", { class: "buttons" },
-    button("Retry", () => settle("retry", { ids: [letter.id] }, 1, desk), { label: `Retry ${letter.kind} of ${name(letter)}` }),
-    button("Discard", () => settle("discard", { ids: [letter.id] }, 1, desk), { label: `Discard ${letter.kind} of ${name(letter)}`, quiet: true })));
+export const show = (letter, desk, tick = null) =>
+  h(
+    "article",
+    { key: letter.id, class: "letter card", "aria-label": `${letter.kind}, ${letter.reason}` },
+    h(
+      "div",
+      { class: "letter-head" },
+      tick,
+      h("h2", {}, link(at("dead-letters", letter.id), letter.kind)),
+      badge("bad", letter.reason),
+      h("span", { class: "muted small" }, "died ", when(letter.diedAt)),
+      h(
+        "span",
+        { class: "muted small" },
+        `${counted(letter.attempts, "attempt")}${letter.crashes ? `, ${counted(letter.crashes, "crash", "crashes")}` : ""}`,
+      ),
+    ),
+    h("p", { class: "about" }, about(letter)),
+    h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, letter.error),
+    h("p", { class: "advice" }, prose(letter.advice)),
+    h(
+      "details",
+      {},
+      h("summary", {}, "Payload and ids"),
+      h(
+        "pre",
+        { tabindex: "0", "aria-label": "Payload" },
+        typeof letter.payload === "string" ? letter.payload : JSON.stringify(letter.payload, null, 2),
+      ),
+      facts([
+        ["Letter", letter.id],
+        [`Subject${letter.subjectKind ? ` (${letter.subjectKind})` : ""}`, letter.subject],
+        ["Org", letter.orgId],
+        ["Pool", `${letter.pool}, ${letter.lane}`],
+      ]),
+    ),
+    h(
+      "div",
+      { class: "buttons" },
+      button("Retry", () => settle("retry", { ids: [letter.id] }, 1, desk), {
+        label: `Retry ${letter.kind} of ${name(letter)}`,
+      }),
+      button("Discard", () => settle("discard", { ids: [letter.id] }, 1, desk), {
+        label: `Discard ${letter.kind} of ${name(letter)}`,
+        quiet: true,
+      }),
+    ),
+  );
 
 export const name = (letter) => letter.filename ?? letter.subject;
 
@@ -41,16 +72,31 @@ function about(letter) {
   return `${{ batch: "Batch", blob: "Blob" }[letter.subjectKind] ?? "About"} ${name(letter)}`;
 }
 
+const QUESTIONS = {
+  retry: (one) => ({
+    act: "Retry",
+    text: one
+      ? "Its job is put on the queue again, with all attempts."
+      : "Their jobs are put on the queue again, with all attempts.",
+  }),
+  discard: (one) => ({
+    act: "Discard",
+    text: one ? "It is gone for good, its job is not done." : "They are gone for good, their jobs are not done.",
+    destroys: true,
+  }),
+};
+
 /** Retries or discards what is chosen, once the person said yes. */
 export async function settle(verb, chosen, number, desk, capped = false) {
-  const many = `${count(number, capped)} dead ${number === 1 ? "letter" : "letters"}`;
-  const question = verb === "retry"
-    ? { title: `Retry ${many}?`, text: `${number === 1 ? "Its job is" : "Their jobs are"} put on the queue again, with all attempts.`, act: "Retry" }
-    : { title: `Discard ${many}?`, text: `${number === 1 ? "It is" : "They are"} gone for good, and what ${number === 1 ? "it was" : "they were"} about stays as it is.`, act: "Discard", destroys: true };
-  if (!await ask(question)) return false;
+  const question = QUESTIONS[verb](number === 1);
+  question.title = `${question.act} ${count(number, capped)} dead ${number === 1 ? "letter" : "letters"}?`;
+  if (!(await ask(question))) return false;
   return desk.act(async () => {
     const told = await all(verb, chosen, capped ? Infinity : number);
-    const done = verb === "retry" ? `${counted(told.changed, "job")} put on the queue again.` : `${counted(told.changed, "dead letter")} discarded.`;
+    const done =
+      verb === "retry"
+        ? `${counted(told.changed, "job")} put on the queue again.`
+        : `${counted(told.changed, "dead letter")} discarded.`;
     return told.unknown ? `${done} ${count(told.unknown)} stay: this version knows no such job.` : done;
   });
 }

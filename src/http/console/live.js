@@ -1,4 +1,5 @@
-// Asks again and again while the page is seen: every two seconds, less often where answers are slow, and on and on when none comes.
+// Asks again and again while the page is seen: every two seconds, less often where answers are slow, and on and on when
+// none comes.
 
 const PACE = 2000;
 const SLOWEST = 30_000;
@@ -40,14 +41,21 @@ export function follow(load, told) {
     return performance.now() - began;
   }
 
-  const pause = (took) => (failures ? Math.min(PACE * 2 ** (failures - 1), 15_000) : Math.min(Math.max(PACE, took * 4), SLOWEST));
+  const pause = (took) =>
+    failures ? Math.min(PACE * 2 ** (failures - 1), 15_000) : Math.min(Math.max(PACE, took * 4), SLOWEST);
 
   function stop() {
     clearTimeout(timer);
     end.abort();
   }
 
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) again(); }, { signal: end.signal });
+  document.addEventListener(
+    "visibilitychange",
+    () => {
+      if (!document.hidden) again();
+    },
+    { signal: end.signal },
+  );
   addEventListener("online", again, { signal: end.signal });
   again();
   return { again, stop };

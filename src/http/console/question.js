@@ -14,10 +14,14 @@ export function ask({ title, text, act, destroys = false }) {
   dialog.showModal();
   $(destroys ? "question-no" : "question-yes").focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      (asker?.isConnected ? asker : $("heading")).focus();
-      resolve(dialog.returnValue === "yes");
-    }, { once: true });
+    dialog.addEventListener(
+      "close",
+      () => {
+        (asker?.isConnected ? asker : $("heading")).focus();
+        resolve(dialog.returnValue === "yes");
+      },
+      { once: true },
+    );
   });
 }
 

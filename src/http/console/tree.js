@@ -1,15 +1,20 @@
-// Draws what is wanted into what is there. Nothing that stays the same is touched, so focus, selection, scroll position and what
-// is folded open outlive a refresh. Text becomes text nodes, never markup: names and errors are written by strangers.
+// Draws what is wanted into what is there. Nothing that stays the same is touched, so focus, selection, scroll position and
+// what is folded open outlive a refresh. Text becomes text nodes, never markup: names and errors are written by strangers.
 
 const DRAWN = Symbol("drawn");
 const PROPERTIES = new Set(["value", "checked"]);
 
-/** What an element should be. `key` tells it from its siblings, `on…` are listeners; children are elements, text, lists of them, or nothing. */
+/**
+ * What an element should be. `key` tells it from its siblings, `on…` are listeners; children are elements, text, lists of them,
+ * or nothing.
+ */
 export const h = (tag, attributes, ...children) => ({ tag, attributes: attributes ?? {}, children });
 
 /** Makes these the children of the parent. */
 export function draw(parent, ...children) {
-  const wanted = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  const wanted = children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
   const left = [...parent.childNodes];
   const kept = wanted.map((child) => take(left, child));
   for (const node of left) node.remove();

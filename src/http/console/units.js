@@ -5,12 +5,12 @@ import { now } from "./api.js";
 const whole = new Intl.NumberFormat("en");
 const known = (value) => value !== null && value !== undefined;
 
-export const count = (number, capped = false) => known(number) ? `${whole.format(number)}${capped ? "+" : ""}` : "–";
+export const count = (number, capped = false) => (known(number) ? `${whole.format(number)}${capped ? "+" : ""}` : "–");
 
 /** "1 dead letter", "2 dead letters". */
 export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-export const rate = (number) => known(number) ? whole.format(Number(number.toPrecision(2))) : "–";
+export const rate = (number) => (known(number) ? whole.format(Number(number.toPrecision(2))) : "–");
 
 export function bytes(number) {
   if (!known(number)) return "–";
