@@ -35,9 +35,8 @@ async function choose(signal) {
 function list(part, view) {
   const { filter, after, ticked, desk } = view;
   const letters = part.deadLetters;
-  const filtered = Object.keys(filter).length > 0;
   for (const id of ticked) if (!letters.some((letter) => letter.id === id)) ticked.delete(id);
-  if (!part.count && !filtered) {
+  if (!part.kinds.length) {
     return empty("There are no dead letters. That is good: every job has come to its end, or is still being tried.");
   }
   return [

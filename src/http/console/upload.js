@@ -25,8 +25,7 @@ const REASONS = {
     "What arrived has another SHA-256 than was promised: it was changed before or on its way. The client sends it again.",
   size_mismatch: "What arrived has another size than was promised. The client sends it again.",
   too_large: "The object is larger than `limits.max_size`, or than its batch allows.",
-  object_missing:
-    "The object was gone before it could be read, or the batch ended without it. The client sends it again.",
+  object_missing: "The object was gone before it could be read, or the batch ended without it. The client sends it again.",
   object_changed: "The object was written anew each time it was read. Something posts to the same policy over and over.",
   unsafe_path: "The path under the batch's prefix climbs or is absolute, so it was not taken.",
   too_many_files: "The batch allows fewer files than came.",
@@ -123,7 +122,7 @@ const jobs = (jobs) =>
           cells: [
             job.kind,
             job.pool,
-            job.state ?? "–",
+            job.state ?? "not known",
             when(job.dueAt),
             `${count(job.attempts)} of ${count(job.maxAttempts)}`,
             job.error ?? "–",
