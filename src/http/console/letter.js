@@ -81,7 +81,7 @@ const QUESTIONS = {
   }),
   discard: (one) => ({
     act: "Discard",
-    text: one ? "It is gone for good, its job is not done." : "They are gone for good, their jobs are not done.",
+    text: one ? "It is gone for good, and its job stays undone." : "They are gone for good, and their jobs stay undone.",
     destroys: true,
   }),
 };

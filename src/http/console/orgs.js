@@ -1,7 +1,7 @@
 // Orgs with their reports, and one org with its figures.
 
 import { get, post, query } from "./api.js";
-import { at, button, empty, facts, field, link, section, table, textField, when } from "./parts.js";
+import { STATUS_TONES, at, button, empty, facts, field, link, section, table, textField, when } from "./parts.js";
 import { h } from "./tree.js";
 import { bytes, count, span } from "./units.js";
 
@@ -86,9 +86,9 @@ const one = (id, desk) => ({
       section(
         "Uploads",
         facts(
-          Object.entries(metrics.uploads).map(([status, number]) => [
+          Object.keys(STATUS_TONES).map((status) => [
             status,
-            count(number, metrics.uploadsCapped?.includes(status)),
+            count(metrics.uploads[status], metrics.uploadsCapped.includes(status)),
           ]),
         ),
         facts([

@@ -1,6 +1,6 @@
 // The first view: what needs a person, the funnel of uploads, the pools, and what runs beside them.
 
-import { get, post } from "./api.js";
+import { get, now, post } from "./api.js";
 import { badge, button, empty, facts, link, section, table, when } from "./parts.js";
 import { ask } from "./question.js";
 import { h } from "./tree.js";
@@ -12,7 +12,9 @@ const WAITS = {
   arrived: "to be hashed",
   verified: "to be stored",
 };
-/** Reports are folded within seconds; past this, nothing folds. */
+/** In milliseconds: as the alert LongshoreWorkerMissing has it. */
+const SILENCE = 600_000;
+/** In seconds. Reports are folded within seconds; past this, nothing folds. */
 const STALE_REPORT = 300;
 
 export const open = (route, desk) => ({
@@ -52,10 +54,14 @@ function concerns(overview) {
     overview.deadLetters && [
       "bad",
       link("#/dead-letters", counted(overview.deadLetters, "dead letter")),
-      " to look at: their jobs go on only when you say so.",
+      overview.deadLetters === 1 ? ": a job that goes on only when you say so." : ": jobs that go on only when you say so.",
     ],
     paused.length && ["warn", `${paused.join(", ")}: paused until somebody resumes it.`],
     idle.length && ["warn", `${idle.join(", ")}: no worker takes its jobs.`],
+    silent(overview.schedules) && [
+      "bad",
+      "No schedule has ticked for ten minutes: nothing is expired, polled for or put on again.",
+    ],
     stale && ["warn", "The reports are behind: nothing has been folded for a while."],
   ].filter(Boolean);
   if (!found.length) return h("p", { key: "concerns", class: "concern", "data-tone": "good" }, "Nothing needs a person.");
@@ -64,6 +70,12 @@ function concerns(overview) {
     { key: "concerns", class: "concerns", "aria-label": "What needs a person" },
     found.map(([tone, ...text]) => h("li", { class: "concern", "data-tone": tone }, text)),
   );
+}
+
+/** By default several tick each minute; before the first tick nothing can be told. */
+function silent(schedules) {
+  const ticks = schedules.flatMap(({ lastTickAt }) => (lastTickAt ? [Date.parse(lastTickAt)] : []));
+  return ticks.length > 0 && now() - Math.max(...ticks) > SILENCE;
 }
 
 function funnel({ uploads, ended, endedCapped = [] }) {
