@@ -77,7 +77,8 @@ fn what_to_do(error: &StartError) -> &'static str {
 
 fn banner(url: &str, remarks: &[Option<String>]) -> String {
     let mut text = format!(
-        "longshore {}\n\n  upload page  {url}/\n  API          {url}/api\n  metrics      {url}/metrics\n  health       {url}/readyz\n",
+        "longshore {}\n\n  upload page  {url}/\n  console      {url}/console\n  API          {url}/api\n  metrics      {url}/metrics\n  \
+         health       {url}/readyz\n",
         env!("CARGO_PKG_VERSION")
     );
     for remark in remarks.iter().flatten() {

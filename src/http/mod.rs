@@ -3,8 +3,8 @@
 //! # Layout
 //!
 //! - [`uploads`], [`files`], [`batches`]: the API; `admin`: for operators; [`notices`]: events pushed by an S3 server;
-//!   [`operations`] and [`gauges`]: probes and metrics; [`page`]: the upload page; [`openapi`]: the API described by itself, and how
-//!   to document a route.
+//!   [`operations`] and [`gauges`]: probes and metrics; [`page`]: the upload page; [`console`]: the operator's; [`openapi`]: the API
+//!   described by itself, and how to document a route.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
@@ -14,6 +14,7 @@ mod asked;
 mod auth;
 mod batches;
 mod body;
+mod console;
 pub mod errors;
 mod files;
 mod folds;
@@ -122,7 +123,7 @@ pub fn router(state: Arc<Http>, beside: Router) -> Router {
     if state.settings.webhook_secret.is_some() {
         routes = routes.merge(notices::routes());
     }
-    let routes = Router::from(routes).merge(page::routes()).merge(openapi::routes());
+    let routes = Router::from(routes).merge(page::routes()).merge(console::routes()).merge(openapi::routes());
     finish(routes, state, beside)
 }
 

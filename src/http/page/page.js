@@ -295,8 +295,10 @@ function add(file, path, why) {
   items.push(item);
   $("list").append(row);
   if (!file) fail(item, why);
-  else if (maxSize !== null && file.size > maxSize) fail(item, `Too large: at most ${unit(maxSize)} can be sent.`);
-  else show(item, "calm", "Ready");
+  else if (maxSize !== null && file.size > maxSize) {
+    fail(item, `Too large: at most ${unit(maxSize)} can be sent.`);
+    item.again.hidden = true;
+  } else show(item, "calm", "Ready");
 }
 
 /** `part` is a share of 1, NaN for no telling, nothing for no bar. */

@@ -1,0 +1,194 @@
+// The first view: what needs a person, the funnel of uploads, the pools, and what runs beside them.
+
+import { get, now, post } from "./api.js";
+import { badge, button, empty, facts, link, section, table, when } from "./parts.js";
+import { ask } from "./question.js";
+import { h } from "./tree.js";
+import { bytes, count, counted, rate, span } from "./units.js";
+
+const WAITS = {
+  requested: "for a policy",
+  issued: "for the client's bytes",
+  arrived: "to be hashed",
+  verified: "to be stored",
+};
+/** In milliseconds: as the alert LongshoreWorkerMissing has it. */
+const SILENCE = 600_000;
+/** In seconds. Reports are folded within seconds; past this, nothing folds. */
+const STALE_REPORT = 300;
+
+export const open = (route, desk) => ({
+  title: "Overview",
+  load: async (signal) => (await get("overview", signal)).overview[0],
+  draw: (overview) => [
+    concerns(overview),
+    section("Uploads under way", funnel(overview)),
+    section("Pools", pools(overview.pools, desk)),
+    h(
+      "div",
+      { class: "columns", key: "beside" },
+      section("Checks", checks(overview)),
+      section("Reports", reports(overview.report)),
+      section("Sweep", sweep(overview.sweep)),
+      section("Schedules", schedules(overview.schedules)),
+    ),
+    h(
+      "p",
+      { class: "muted small", key: "version" },
+      [`longshore ${overview.version}`, ...engines(overview.engines)].join(" · "),
+    ),
+  ],
+});
+
+const engines = (names) => Object.entries(names ?? {}).map(([what, name]) => `${what} ${name}`);
+
+function concerns(overview) {
+  const failing = Object.entries(overview.checks)
+    .filter(([, outcome]) => outcome !== "ok")
+    .map(([name]) => name);
+  const paused = overview.pools.filter((pool) => pool.paused).map((pool) => pool.pool);
+  const idle = overview.pools.filter((pool) => pool.workers === 0).map((pool) => pool.pool);
+  const stale = overview.report.oldestDeltaAgeSeconds > STALE_REPORT;
+  const found = [
+    failing.length && ["bad", `${failing.join(", ")}: the check fails. Work that needs it waits.`],
+    overview.deadLetters && [
+      "bad",
+      link("#/dead-letters", counted(overview.deadLetters, "dead letter")),
+      overview.deadLetters === 1 ? ": a job that goes on only when you say so." : ": jobs that go on only when you say so.",
+    ],
+    paused.length && ["warn", `${paused.join(", ")}: paused until somebody resumes it.`],
+    idle.length && ["warn", `${idle.join(", ")}: no worker takes its jobs.`],
+    silent(overview.schedules) && [
+      "bad",
+      "No schedule has ticked for ten minutes: nothing is expired, polled for or put on again.",
+    ],
+    stale && ["warn", "The reports are behind: nothing has been folded for a while."],
+  ].filter(Boolean);
+  if (!found.length) return h("p", { key: "concerns", class: "concern", "data-tone": "good" }, "Nothing needs a person.");
+  return h(
+    "ul",
+    { key: "concerns", class: "concerns", "aria-label": "What needs a person" },
+    found.map(([tone, ...text]) => h("li", { class: "concern", "data-tone": tone }, text)),
+  );
+}
+
+/** By default several tick each minute; before the first tick nothing can be told. */
+function silent(schedules) {
+  const ticks = schedules.flatMap(({ lastTickAt }) => (lastTickAt ? [Date.parse(lastTickAt)] : []));
+  return ticks.length > 0 && now() - Math.max(...ticks) > SILENCE;
+}
+
+function funnel({ uploads, ended, endedCapped = [] }) {
+  return [
+    h(
+      "ol",
+      { class: "funnel" },
+      Object.entries(WAITS).map(([state, waits]) => {
+        const { count: open, oldestAgeSeconds: age } = uploads[state];
+        return h(
+          "li",
+          { key: state },
+          h("span", { class: "label" }, state),
+          h("strong", {}, count(open)),
+          h(
+            "span",
+            { class: "muted small" },
+            age === null ? `none waits ${waits}` : `wait ${waits}, the oldest ${span(age)}`,
+          ),
+        );
+      }),
+    ),
+    h(
+      "dl",
+      { class: "ended" },
+      Object.entries(ended).map(([state, number]) =>
+        h(
+          "div",
+          { key: state, "data-tone": state === "done" ? "good" : "calm" },
+          h("dt", {}, state),
+          h("dd", {}, count(number, endedCapped.includes(state))),
+        ),
+      ),
+    ),
+  ];
+}
+
+function pools(pools, desk) {
+  return table(
+    "Pools of workers and what waits for them",
+    ["Pool", "State", "#Waiting", "#Due", "#Oldest", "#Running", "#Per second", "#Workers", "#Dead", ""],
+    pools.map((pool) => ({
+      key: pool.pool,
+      cells: [
+        pool.pool,
+        pool.paused ? h("span", {}, badge("warn", "paused"), " ", when(pool.pausedAt)) : badge("good", "open"),
+        count(pool.waiting),
+        count(pool.due),
+        pool.due ? span(pool.oldestAgeSeconds) : "–",
+        count(pool.running),
+        rate(pool.perSecond),
+        count(pool.workers),
+        pool.dead ? link(`#/dead-letters?pool=${pool.pool}`, count(pool.dead)) : "0",
+        button(pool.paused ? "Resume" : "Pause", () => switchPool(pool, desk), {
+          key: "switch",
+          label: `${pool.paused ? "Resume" : "Pause"} ${pool.pool}`,
+        }),
+      ],
+    })),
+  );
+}
+
+async function switchPool({ pool, paused }, desk) {
+  const question = {
+    title: `Pause ${pool}?`,
+    text: "Its jobs wait until somebody resumes it, in every process. Those that run come to their end.",
+    act: `Pause ${pool}`,
+  };
+  if (!paused && !(await ask(question))) return;
+  await desk.act(async () => {
+    await post(`pools/${pool}/${paused ? "resume" : "pause"}`);
+    return paused ? `${pool} is resumed.` : `${pool} is paused. Its jobs wait until it is resumed.`;
+  });
+}
+
+const checks = ({ checks }) =>
+  h(
+    "ul",
+    { class: "lines" },
+    Object.entries(checks).map(([name, outcome]) =>
+      h("li", { key: name }, h("span", {}, name), badge(outcome === "ok" ? "good" : "bad", outcome)),
+    ),
+  );
+
+const reports = ({ oldestDeltaAgeSeconds: age }) =>
+  age === null
+    ? empty("Every change is in the reports.")
+    : empty(`The oldest change that no report shows yet is ${span(age)} old.`);
+
+const sweep = (found) =>
+  found.length
+    ? facts(
+        found.map(({ kind, orphans, bytes: size, asOf }) => [
+          { staging: "In staging, needed by no upload", blob: "Blobs that no row names", row: "Files without their bytes" }[
+            kind
+          ] ?? kind,
+          [`${count(orphans)}${size === null ? "" : `, ${bytes(size)}`}, `, when(asOf)],
+        ]),
+      )
+    : empty("No sweep has told of anything yet.");
+
+const schedules = (ticks) =>
+  ticks.length
+    ? h(
+        "ul",
+        { class: "lines" },
+        ticks.map(({ kind, lastTickAt }) =>
+          h(
+            "li",
+            { key: kind },
+            h("span", {}, kind),
+            h("span", { class: "muted" }, lastTickAt ? when(lastTickAt) : "not yet"),
+          ),
+        ),
+      )
+    : empty("Nothing is on a schedule.");

@@ -1,0 +1,47 @@
+// Numbers, lengths and times as people read them.
+
+import { now } from "./api.js";
+
+const whole = new Intl.NumberFormat("en");
+const known = (value) => value !== null && value !== undefined;
+
+export const count = (number, capped = false) => (known(number) ? `${whole.format(number)}${capped ? "+" : ""}` : "–");
+
+/** "1 dead letter", "2 dead letters". */
+export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+export const rate = (number) => (known(number) ? whole.format(Number(number.toPrecision(2))) : "–");
+
+export function bytes(number) {
+  if (!known(number)) return "–";
+  const names = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+  let step = 0;
+  for (; number >= 1000 && step < names.length - 1; step++) number /= 1000;
+  return `${whole.format(Number(number.toFixed(step && number < 100 ? 1 : 0)))} ${names[step]}`;
+}
+
+/** A length of time, in seconds. */
+export function span(seconds) {
+  if (!known(seconds)) return "–";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
+  const pair = (large, one, small, other) => {
+    const rest = Math.floor((seconds % large) / small);
+    return `${Math.floor(seconds / large)} ${one}${rest ? ` ${rest} ${other}` : ""}`;
+  };
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return pair(60, "min", 1, "s");
+  if (seconds < 86_400) return pair(3600, "h", 60, "min");
+  return pair(86_400, "d", 3600, "h");
+}
+
+/** How long ago a time was, or how far ahead it lies. */
+export function distance(time) {
+  const seconds = (now() - Date.parse(time)) / 1000;
+  if (Math.abs(seconds) < 1.5) return "just now";
+  const text = span(Math.floor(Math.abs(seconds)));
+  return seconds > 0 ? `${text} ago` : `in ${text}`;
+}
+
+/** A time in UTC, to the second or with milliseconds. */
+export const moment = (time, end = 19) => time.slice(0, end).replace("T", " ");

@@ -1,0 +1,174 @@
+// One upload's way from the request to its end, as it happens.
+
+import { get } from "./api.js";
+import * as letter from "./letter.js";
+import { at, badge, empty, facts, link, prose, section, STATUS_TONES, table, when } from "./parts.js";
+import { h } from "./tree.js";
+import { bytes, count, moment, span } from "./units.js";
+
+const STEPS = {
+  requested: "Requested",
+  policy: "Policy signed",
+  landed: "Bytes landed",
+  notified: "Arrival told",
+  hashed: "Hashed",
+  deduplicated: "Bytes were known",
+  stored: "Stored",
+  done: "Done",
+  rejected: "Rejected",
+  expired: "Expired",
+  cancelled: "Cancelled",
+  deleted: "File deleted",
+};
+const REASONS = {
+  digest_mismatch:
+    "What arrived has another SHA-256 than was promised: it was changed before or on its way. The client sends it again.",
+  size_mismatch: "What arrived has another size than was promised. The client sends it again.",
+  too_large: "The object is larger than `limits.max_size`, or than its batch allows.",
+  object_missing: "The object was gone before it could be read, or the batch ended without it. The client sends it again.",
+  object_changed: "The object was written anew each time it was read. Something posts to the same policy over and over.",
+  unsafe_path: "The path under the batch's prefix climbs or is absolute, so it was not taken.",
+  too_many_files: "The batch allows fewer files than came.",
+};
+const ENDS = {
+  expired: "The policy and its grace ran out, and no object came. The client asks for a fresh policy, or for a new upload.",
+  cancelled: "The client took it back.",
+};
+const TONES = { done: "good", rejected: "bad", expired: "warn", cancelled: "calm", deleted: "calm" };
+
+export const open = ({ id }, desk) => ({
+  title: "Upload",
+  load: async (signal) => (await get(`uploads/${encodeURIComponent(id)}`, signal)).uploads[0],
+  gone: "No upload and no file has this id.",
+  name: ({ upload }) => upload.filename,
+  draw: (timeline) => [
+    stand(timeline),
+    why(timeline.upload),
+    section("Timeline", way(timeline.steps)),
+    timeline.deadLetters.length > 0 &&
+      section(
+        "Dead letters",
+        timeline.deadLetters.map((one) => letter.show(one, desk)),
+      ),
+    section("Jobs", jobs(timeline.jobs)),
+    section("Attempts that failed", failures(timeline.failures)),
+    section("Details", details(timeline)),
+  ],
+});
+
+const stand = ({ upload, waitsFor }) =>
+  h(
+    "p",
+    { key: "stand", class: "stand" },
+    badge(STATUS_TONES[upload.status], upload.status),
+    upload.reason && badge("bad", upload.reason),
+    upload.deduplicated && badge("calm", "bytes were known"),
+    upload.attention && badge("bad", "needs a person"),
+    waitsFor && waitsFor !== "nothing" && h("span", {}, "Waits for ", prose(waitsFor)),
+  );
+
+/** Why it ended badly, and what to do about it. */
+function why({ status, reason }) {
+  const text = REASONS[reason] ?? ENDS[status];
+  return text && h("p", { key: "why", class: "why" }, prose(text));
+}
+
+function way(steps) {
+  const told = steps.filter(({ at }) => at);
+  const next = steps.find(({ at }) => !at);
+  const total = told.length > 1 ? seconds(told[0], told.at(-1)) : null;
+  return [
+    h(
+      "ol",
+      { class: "way" },
+      steps.map((step, index) =>
+        h(
+          "li",
+          {
+            key: `${step.step} ${index}`,
+            "data-tone": step.at ? (TONES[step.step] ?? "past") : step === next ? "busy" : "calm",
+            "aria-current": step === next ? "step" : null,
+          },
+          h("span", { class: "step" }, STEPS[step.step] ?? step.step),
+          ...times(step, told),
+          step.note && h("span", { class: "remark muted small" }, prose(step.note)),
+        ),
+      ),
+    ),
+    total !== null &&
+      h("p", { class: "muted small" }, `${span(total)} from the first of these to the last. Times are UTC.`),
+  ];
+}
+
+const seconds = (from, to) => (Date.parse(to.at) - Date.parse(from.at)) / 1000;
+
+function times(step, told) {
+  if (!step.at) return [h("span", { class: "muted small" }, "not yet")];
+  const before = told[told.indexOf(step) - 1];
+  const took = before && seconds(before, step);
+  return [
+    h("time", { datetime: step.at, class: "small" }, moment(step.at, 23)),
+    h("span", { class: "took muted small" }, before ? `${took < 0 ? "−" : "+"}${span(Math.abs(took))}` : ""),
+  ];
+}
+
+const jobs = (jobs) =>
+  jobs.length
+    ? table(
+        "Jobs on the queue for this upload",
+        ["Job", "Pool", "State", "Due", "#Attempts", "Last error"],
+        jobs.map((job) => ({
+          key: job.kind,
+          cells: [
+            job.kind,
+            job.pool,
+            job.state ?? "not known",
+            when(job.dueAt),
+            `${count(job.attempts)} of ${count(job.maxAttempts)}`,
+            job.error ?? "–",
+          ],
+        })),
+      )
+    : empty("No job is on the queue for it now.");
+
+const failures = (failures) =>
+  failures.length
+    ? table(
+        "Attempts that failed",
+        ["Job", "#Times", "First", "Last", "Error"],
+        failures.map((failure, index) => ({
+          key: `${failure.kind} ${index}`,
+          cells: [failure.kind, count(failure.attempts), when(failure.firstAt), when(failure.lastAt), failure.error],
+        })),
+      )
+    : empty("None: every attempt so far went well.");
+
+function size(number) {
+  if (number === null) return "not known yet";
+  return number < 1000 ? bytes(number) : `${bytes(number)} (${count(number)} bytes)`;
+}
+
+const details = ({ upload, org }) =>
+  facts([
+    ["File name", upload.filename],
+    ["Size", size(upload.size)],
+    ["Type", upload.type],
+    ["Hash", upload.hash],
+    ["For", upload.target && `${upload.target.kind} ${upload.target.number}`],
+    ["Org", link(at("orgs", org.id), org.name)],
+    ["Upload", upload.id],
+    ["File", upload.fileId],
+    ["Batch", upload.batchId],
+    ["User", upload.userId],
+    ["Client's ref", upload.ref],
+    ["Client's metadata", upload.metadata && JSON.stringify(upload.metadata)],
+    ["Object key", upload.objectKey],
+    ["ETag", upload.etag],
+    ["Arrival told by", upload.arrivedVia],
+    ["Changed while read", upload.changes ? `${count(upload.changes)} times` : null],
+    ["Put on again", upload.resumeAt && when(upload.resumeAt)],
+    ["Looked for", upload.nextPollAt && when(upload.nextPollAt)],
+    ["Requested", when(upload.createdAt)],
+    ["Last moved", when(upload.updatedAt)],
+    ["Trace", upload.traceId],
+  ]);
