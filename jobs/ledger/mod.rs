@@ -37,6 +37,7 @@ pub mod listings;
 pub mod manifests;
 pub mod members;
 mod moves;
+pub mod org_figures;
 pub mod orgs;
 pub mod page;
 pub mod pools;
@@ -46,11 +47,13 @@ mod refs;
 pub mod reports;
 mod rows;
 pub mod schedules;
+pub mod search;
 pub mod signals;
 pub mod sqlite;
 mod stalled;
 mod steps;
 mod stores;
+pub mod totals;
 pub mod upload_lists;
 pub mod uploads;
 pub mod workers;
@@ -61,6 +64,8 @@ mod concurrency_tests;
 mod list_tests;
 #[cfg(test)]
 mod manifest_tests;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
