@@ -18,13 +18,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::engines::{Notices, Store, take_over};
+use self::engines::{Notices, Store, engines_of, take_over};
 use self::patience::patiently;
 use crate::config::Config;
 use crate::folder::{DataFolder, FolderError, Lock};
+use crate::http::admin::desk::{Desk, Setup};
 use crate::http::gauges::{self, Reading};
 use crate::http::operations::Check;
-use crate::http::{self, Http, Settings};
+use crate::http::{self, Http, Operations, Settings};
 use crate::listen::{self, Bounds};
 use crate::queue::engine::Engine;
 use crate::queue::workers::{Pulse, Workers};
@@ -139,7 +140,7 @@ impl App {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> std::io::Result<()> {
         let limit = self.config.shutdown_limit;
         let workers = self.start_workers().await;
-        let mut doors = self.open_doors(workers.pulse(), &stop).await;
+        let mut doors = self.open_doors(&workers, &stop).await;
         if let Some(systemd) = Systemd::of_process() {
             let pulse = workers.pulse();
             doors.spawn(systemd.attend(move || pulse.is_alive(), stop.clone()));
@@ -168,17 +169,22 @@ impl App {
     }
 
     /// Starts whatever takes in work, and the housekeeping of the metrics.
-    async fn open_doors(&mut self, pulse: Pulse, stop: &CancellationToken) -> JoinSet<()> {
+    async fn open_doors(&mut self, workers: &Workers, stop: &CancellationToken) -> JoinSet<()> {
         let bounds = Bounds::new(self.config.max_connections, self.config.shutdown_limit);
         let mut doors = JoinSet::new();
         doors.spawn(metrics::keep(self.metrics.clone(), stop.clone()));
         if self.roles.schedule {
             doors.spawn(schedule::run(self.ctx.clone(), schedules(&self.config), stop.clone()));
         }
-        let mut checks = vec![queue_check(&self.engine), workers_check(pulse)];
+        let mut checks = vec![queue_check(&self.engine), workers_check(workers.pulse())];
         checks.extend(inbox_check(&self.notices));
-        let readings = vec![queue_reading(&self.ctx, &self.engine)];
-        let http = http(&self.ctx, &self.config, self.metrics.clone(), checks, readings);
+        let operations = Operations {
+            metrics: self.metrics.clone(),
+            more_checks: checks,
+            readings: vec![queue_reading(&self.ctx, &self.engine)],
+            desk: self.desk(workers),
+        };
+        let http = http(&self.ctx, &self.config, operations);
         http.warm_up().await;
         if let Some(listener) = self.metrics_listener.take() {
             let routes = http::metrics_router(Arc::clone(&http));
@@ -189,6 +195,13 @@ impl App {
             doors.spawn(listen::serve(listener, http::router(http, self.store.routes()), bounds, stop.clone()));
         }
         doors
+    }
+
+    /// A pool that is paused at it stands still at once in this process.
+    fn desk(&self, workers: &Workers) -> Desk {
+        let schedules = self.config.schedule.keys().cloned().collect();
+        let setup = Setup { engines: engines_of(&self.config), schedules };
+        Desk::new(Arc::clone(&self.engine), workers.pauses().clone(), setup)
     }
 
     async fn start_workers(&self) -> Workers {
@@ -220,13 +233,7 @@ fn schedules(config: &Config) -> Vec<Schedule> {
     config.schedule.iter().filter_map(|(kind, cron)| Schedule::of(kind, cron.clone())).collect()
 }
 
-fn http(
-    ctx: &Context,
-    config: &Config,
-    metrics: PrometheusHandle,
-    checks: Vec<Check>,
-    readings: Vec<Reading>,
-) -> Arc<Http> {
+fn http(ctx: &Context, config: &Config, operations: Operations) -> Arc<Http> {
     let intake = &config.intake;
     let settings = Settings {
         wait: intake.wait,
@@ -234,7 +241,7 @@ fn http(
         max_body: intake.max_body,
         webhook_secret: config.inbox_secret,
     };
-    Http::new(ctx.clone(), settings, metrics, checks, readings)
+    Http::new(ctx.clone(), settings, operations)
 }
 
 fn queue_check(engine: &Arc<dyn Engine>) -> Check {

@@ -154,7 +154,7 @@ fn start_at_zero() {
     for name in ["longshore_upload_settle_seconds", "longshore_report_fold_seconds"] {
         let _ = histogram!(name);
     }
-    for reading in ["all", "uploads", "queue"] {
+    for reading in ["all", "uploads", "queue", "ended", "open_by_org"] {
         gauge!("longshore_reading_age_seconds", "reading" => reading).set(0.0);
     }
     for op in notices::OPS {

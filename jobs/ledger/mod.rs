@@ -39,6 +39,7 @@ pub mod listings;
 pub mod manifests;
 pub mod members;
 mod moves;
+pub mod org_figures;
 pub mod orgs;
 pub mod page;
 pub mod pools;
@@ -48,6 +49,7 @@ mod refs;
 pub mod reports;
 mod rows;
 pub mod schedules;
+pub mod search;
 pub mod signals;
 pub mod sqlite;
 mod stalled;
@@ -55,6 +57,7 @@ mod steps;
 mod stores;
 pub mod sweeps;
 pub mod timeline;
+pub mod totals;
 pub mod upload_lists;
 pub mod uploads;
 pub mod workers;
@@ -65,6 +68,8 @@ mod concurrency_tests;
 mod list_tests;
 #[cfg(test)]
 mod manifest_tests;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]

@@ -152,7 +152,7 @@ const COLUMNS: &str = "
     blobs.created_at blobs.id blobs.object_key blobs.org_id blobs.refs blobs.sha256 blobs.size blobs.state
     blobs.unreferenced_at
     dead_letters.attempts dead_letters.crashes dead_letters.died_at dead_letters.error dead_letters.id
-    dead_letters.kind dead_letters.lane dead_letters.payload dead_letters.pool dead_letters.reason
+    dead_letters.kind dead_letters.lane dead_letters.org_id dead_letters.payload dead_letters.pool dead_letters.reason
     dead_letters.subject
     files.blob_id files.content_type files.created_at files.deduplicated files.filename files.id files.org_id
     files.sha256 files.size files.target_kind files.target_number files.upload_id files.user_id
@@ -203,16 +203,17 @@ async fn the_indexes_are_the_same_on_both_engines(world: World) {
 
 /// Every index that is not of a constraint; `!` is unique.
 const INDEXES: &str = "
-    api_keys.api_keys_by_org
-    batches.batches_by_org batches.batches_to_close batches.batches_to_poll batches.batches_to_resume
-    blobs.blobs_to_collect
-    dead_letters.dead_letters_by_subject
+    api_keys.api_keys_by_name api_keys.api_keys_by_org
+    batches.batches_by_org batches.batches_open batches.batches_to_close batches.batches_to_poll batches.batches_to_resume
+    blobs.blobs_to_collect blobs.blobs_unreferenced
+    dead_letters.dead_letters_by_kind dead_letters.dead_letters_by_org dead_letters.dead_letters_by_subject
     files.files_by_blob files.files_by_name files.files_by_org files.files_by_target
     idempotency_keys.idempotency_keys_by_age
     job_failures.job_failures_by_age
     jobs.jobs_leased jobs.jobs_waiting
     report_deltas.report_deltas_by_org
     uploads.uploads_by_batch uploads.uploads_by_former_ref uploads.uploads_by_org uploads.uploads_by_ref!
-    uploads.uploads_by_target uploads.uploads_ended uploads.uploads_ended_in_batch uploads.uploads_open
+    uploads.uploads_by_target uploads.uploads_ended uploads.uploads_ended_by_claim
+    uploads.uploads_ended_by_digest uploads.uploads_ended_by_name uploads.uploads_ended_in_batch uploads.uploads_open
     uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";

@@ -17,6 +17,7 @@ use crate::bucket::metered::Metered;
 use crate::bucket::s3::{self, S3Bucket};
 use crate::config::{BucketEngine, Config, DatabaseEngine, InboxEngine, QueueEngine};
 use crate::folder::{self, FolderError};
+use crate::http::admin::desk::Engines;
 use crate::inbox::sqs::{self, SqsInbox};
 use crate::inbox::{Inbox, LocalInbox};
 use crate::queue::engine::Engine;
@@ -48,6 +49,30 @@ pub(crate) async fn open_ledger(config: &Config) -> Result<Db, StartError> {
 
 fn unopened(config: &Config, source: LedgerError) -> StartError {
     StartError::Ledger { ledger: config.database.to_string(), source }
+}
+
+/// What operators are told of it all.
+pub(super) const fn engines_of(config: &Config) -> Engines {
+    Engines {
+        ledger: match config.database {
+            DatabaseEngine::Sqlite(_) => "sqlite",
+            DatabaseEngine::Postgres(_) => "postgres",
+        },
+        queue: match config.queue {
+            QueueEngine::Database => "sql",
+            QueueEngine::Redis(_) => "redis",
+        },
+        bucket: match config.bucket {
+            BucketEngine::Folder(_) => "local",
+            BucketEngine::S3(_) => "s3",
+        },
+        inbox: match config.inbox {
+            InboxEngine::Local => "local",
+            InboxEngine::Sqs(_) => "sqs",
+            InboxEngine::Webhook => "webhook",
+            InboxEngine::None => "none",
+        },
+    }
 }
 
 /// Opens the queue, without serving from it; `pools` are those that this process works on.

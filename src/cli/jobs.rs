@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use longshore_jobs::ledger::Db;
-use longshore_jobs::ledger::dead_letters;
+use longshore_jobs::job::Pool;
+use longshore_jobs::ledger::{Db, dead_letters, orgs};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, SystemClock};
 use uuid::Uuid;
@@ -44,25 +44,37 @@ pub(super) struct Filter {
     /// Dead for this reason: attempts, gave_up, undecodable, unknown_kind, crashed.
     #[arg(long)]
     pub(super) reason: Option<String>,
+    /// Of this pool.
+    #[arg(long)]
+    pub(super) pool: Option<Pool>,
+    /// Of jobs of this org, by its name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) org: Option<String>,
+    /// With this in the error, in whichever case.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) error: Option<String>,
+    /// Of the job about this upload, batch or org.
+    #[arg(long, value_name = "ID")]
+    pub(super) subject: Option<Uuid>,
 }
 
 /// One by its id, or several by a filter.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
     /// Ids, as `jobs list` shows them.
-    #[arg(required_unless_present_any = ["kind", "reason", "all"])]
+    #[arg(required_unless_present_any = ["kind", "reason", "pool", "org", "error", "subject", "all"])]
     pub(super) ids: Vec<Uuid>,
     #[command(flatten)]
     pub(super) filter: Filter,
     /// Every one there is.
-    #[arg(long, conflicts_with_all = ["ids", "kind", "reason"])]
+    #[arg(long, conflicts_with_all = ["ids", "kind", "reason", "pool", "org", "error", "subject"])]
     pub(super) all: bool,
 }
 
 pub(super) async fn run(config: Config, command: JobsCommand) -> Result<(), Failure> {
     let db = existing_ledger(&config).await?;
     let ended = match command {
-        JobsCommand::List { filter, limit } => list(&db, &filter, limit).await,
+        JobsCommand::List { filter, limit } => list(&db, filter, limit).await,
         JobsCommand::Explain { id } => explain(&db, id).await,
         JobsCommand::Retry(selection) => retry(&db, &config, selection).await,
         JobsCommand::Discard(selection) => discard(&db, selection).await,
@@ -71,8 +83,8 @@ pub(super) async fn run(config: Config, command: JobsCommand) -> Result<(), Fail
     ended
 }
 
-async fn list(db: &Db, filter: &Filter, limit: u32) -> Result<(), Failure> {
-    let letters = dead_letters::list(db, &filter.of_letters(), limit.into()).await?;
+async fn list(db: &Db, filter: Filter, limit: u32) -> Result<(), Failure> {
+    let letters = dead_letters::list(db, &filter.of_letters(db).await?, limit.into()).await?;
     if letters.is_empty() {
         say("No dead letters.\n");
         return Ok(());
@@ -121,14 +133,16 @@ async fn retry(db: &Db, config: &Config, selection: Selection) -> Result<(), Fai
     let queue = app::open_queue(config, db, &clock, &[])
         .await
         .map_err(|error| Failure::new("the queue cannot be reached").because(&error).hint("check queue_url"))?;
-    let (mut put_on, mut unknown) = (0, 0);
-    for filter in selection.filters() {
+    let (filter, mut put_on) = (selection.filter(db).await?, 0);
+    let unknown = loop {
         let retried = dead_letters::retry(db, &*queue, &filter, Timestamp::system_now())
             .await
             .map_err(|error| Failure::new("the dead letters were not put on again").because(&error))?;
         put_on += retried.put_on;
-        unknown += retried.unknown;
-    }
+        if !retried.more {
+            break retried.unknown;
+        }
+    };
     say(format_args!("{put_on} put on again.\n"));
     if unknown > 0 {
         return Err(Failure::new(format!("{unknown} stay: this version knows no such job")));
@@ -137,10 +151,7 @@ async fn retry(db: &Db, config: &Config, selection: Selection) -> Result<(), Fai
 }
 
 async fn discard(db: &Db, selection: Selection) -> Result<(), Failure> {
-    let mut gone = 0;
-    for filter in selection.filters() {
-        gone += dead_letters::discard(db, filter).await?;
-    }
+    let gone = dead_letters::discard(db, selection.filter(db).await?).await?;
     say(format_args!("{gone} discarded.\n"));
     found_any(gone > 0)
 }
@@ -150,19 +161,27 @@ fn found_any(any: bool) -> Result<(), Failure> {
 }
 
 impl Filter {
-    fn of_letters(&self) -> dead_letters::Filter {
-        let (kind, reason) = (self.kind.clone(), self.reason.clone());
-        dead_letters::Filter { kind, reason, ..dead_letters::Filter::default() }
+    async fn of_letters(self, db: &Db) -> Result<dead_letters::Filter, Failure> {
+        let Self { kind, reason, pool, org, error, subject } = self;
+        let org = match org {
+            Some(name) => Some(org_of(db, &name).await?),
+            None => None,
+        };
+        Ok(dead_letters::Filter { ids: None, pool, kind, reason, subject, org, error })
     }
 }
 
+async fn org_of(db: &Db, name: &str) -> Result<Uuid, Failure> {
+    let found = orgs::by_name(db, name).await?;
+    let org =
+        found.ok_or_else(|| Failure::new(format!("there is no org {name}")).hint("`longshore org list` shows them"))?;
+    Ok(org.id)
+}
+
 impl Selection {
-    /// One filter per id, or the one filter that was given.
-    fn filters(&self) -> Vec<dead_letters::Filter> {
-        if self.ids.is_empty() {
-            return vec![self.filter.of_letters()];
-        }
-        let one = |id: &Uuid| dead_letters::Filter { id: Some(*id), ..self.filter.of_letters() };
-        self.ids.iter().map(one).collect()
+    /// The letters that are named, of those that fit.
+    async fn filter(self, db: &Db) -> Result<dead_letters::Filter, Failure> {
+        let ids = (!self.ids.is_empty()).then_some(self.ids);
+        Ok(dead_letters::Filter { ids, ..self.filter.of_letters(db).await? })
     }
 }

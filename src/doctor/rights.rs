@@ -182,7 +182,15 @@ impl Probe {
 
     fn terms(&self, key: String, expires_at: Timestamp) -> PolicyTerms {
         let place = Place::Key(key, Uuid::nil());
-        PolicyTerms { place, min_size: 0, max_size: 1 << 20, content_type: None, sha256: None, expires_at }
+        PolicyTerms {
+            place,
+            min_size: 0,
+            max_size: 1 << 20,
+            content_type: None,
+            sha256: None,
+            traceparent: None,
+            expires_at,
+        }
     }
 
     /// Notes how an operation went; `right` is what it needs.

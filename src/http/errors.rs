@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::slug::Slug;
+use crate::queue::engine::EngineError;
 
 /// How long a client is asked to wait when something that we lean on is away, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -50,6 +51,9 @@ pub enum ApiError {
     /// No such path.
     #[error("There is nothing at this path")]
     NotFound,
+    /// No such thing of those that operators see; what it would be.
+    #[error("User has requested a non-existent {0}")]
+    NoSuch(&'static str),
     /// The path is there, but not for this method.
     #[error("Use one of the methods in the `Allow` header")]
     MethodNotAllowed,
@@ -108,7 +112,7 @@ impl ApiError {
             Self::FileNotFound => Slug::FileNotFound,
             Self::UploadNotFound => Slug::UploadNotFound,
             Self::BatchNotFound => Slug::BatchNotFound,
-            Self::NotFound => Slug::NotFound,
+            Self::NotFound | Self::NoSuch(_) => Slug::NotFound,
             Self::MethodNotAllowed => Slug::MethodNotAllowed,
             Self::Conflict(_) => Slug::Conflict,
             Self::PayloadTooLarge(_) => Slug::PayloadTooLarge,
@@ -138,6 +142,7 @@ impl ApiError {
             Self::UploadNotFound => "Requested upload does not exist",
             Self::BatchNotFound => "Requested batch does not exist",
             Self::NotFound => "Requested path does not exist",
+            Self::NoSuch(_) => "Requested entry does not exist",
             Self::MethodNotAllowed => "Method is not allowed for this path",
             Self::Conflict(_) => "Request conflicts with the current state",
             Self::Internal(_) => "Internal error",
@@ -214,6 +219,12 @@ impl IntoResponse for ApiError {
 impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         if error.is_breach() { Self::Internal(error.into()) } else { Self::Unavailable(error.into()) }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self::Unavailable(error.into())
     }
 }
 

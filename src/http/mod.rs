@@ -2,13 +2,13 @@
 //!
 //! # Layout
 //!
-//! - [`uploads`], [`files`], [`batches`]: the API; `admin`: for operators; [`notices`]: events pushed by an S3 server;
+//! - [`uploads`], [`files`], [`batches`]: the API; [`admin`]: what operators see and do; [`notices`]: events pushed by an S3 server;
 //!   [`operations`] and [`gauges`]: probes and metrics; [`page`]: the upload page; [`console`]: the operator's; [`openapi`]: the API
 //!   described by itself, and how to document a route.
 //! - `observe`: what every request gets; `auth`: who calls; `asked` and `body`: what they ask for; `waiting`: how an answer
 //!   waits for a worker; `answer` and [`errors`]: the envelope.
 
-mod admin;
+pub mod admin;
 mod answer;
 mod asked;
 mod auth;
@@ -50,6 +50,7 @@ use longshore_jobs::job::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::admin::desk::Desk;
 use self::errors::ApiError;
 use self::gauges::{Gauges, Reading};
 use self::notices::WebhookSecret;
@@ -63,9 +64,22 @@ pub struct Http {
     checks: Vec<Check>,
     metrics: PrometheusHandle,
     gauges: Gauges,
+    desk: Desk,
     page_policy: HeaderValue,
     /// The document, made when it is first asked for.
     document: OnceLock<Bytes>,
+}
+
+/// What those who run the service look at and turn.
+pub struct Operations {
+    /// Where the metrics are recorded.
+    pub metrics: PrometheusHandle,
+    /// Shown by `/readyz` beside those of the ledger and the bucket.
+    pub more_checks: Vec<Check>,
+    /// Set gauges before a scrape, beside those of the ledger.
+    pub readings: Vec<Reading>,
+    /// For `/api/admin`.
+    pub desk: Desk,
 }
 
 /// How long, how much, and from whom.
@@ -93,21 +107,15 @@ impl Default for Settings {
 }
 
 impl Http {
-    /// A door onto the pipeline. `more_checks` are shown by `/readyz` beside those of the ledger and the bucket; `readings` set
-    /// gauges before a scrape, beside those of the ledger.
+    /// A door onto the pipeline.
     #[must_use]
-    pub fn new(
-        ctx: Context,
-        settings: Settings,
-        metrics: PrometheusHandle,
-        more_checks: Vec<Check>,
-        readings: Vec<Reading>,
-    ) -> Arc<Self> {
+    pub fn new(ctx: Context, settings: Settings, operations: Operations) -> Arc<Self> {
+        let Operations { metrics, more_checks, readings, desk } = operations;
         let mut checks = operations::standard_checks(&ctx);
         checks.extend(more_checks);
         let page_policy = page::content_security_policy(&ctx.bucket.address().url);
         let (keys, gauges) = (auth::Keys::default(), Gauges::new(&ctx, readings));
-        Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, page_policy, document: OnceLock::new() })
+        Arc::new(Self { ctx, settings, keys, checks, metrics, gauges, desk, page_policy, document: OnceLock::new() })
     }
 
     /// Reads the gauges before anybody asks for them: the first time may take longer than a scrape waits.

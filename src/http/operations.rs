@@ -58,7 +58,13 @@ impl Check {
         Self { vital: false, ..Self::vital(name, probe) }
     }
 
-    async fn run(&self) -> bool {
+    /// What it is called.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether all is well.
+    pub async fn run(&self) -> bool {
         let error = match tokio::time::timeout(PATIENCE, (self.probe)()).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => with_causes(&*error),
@@ -106,11 +112,18 @@ enum Health {
 }
 
 /// How a check went.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+pub enum Outcome {
     Ok,
     Failed,
+}
+
+impl Outcome {
+    /// Of a check that has run.
+    pub const fn of(passed: bool) -> Self {
+        if passed { Self::Ok } else { Self::Failed }
+    }
 }
 
 /// Is the process alive?
@@ -138,8 +151,7 @@ async fn readyz(State(http): State<Arc<Http>>) -> Response {
         Some(false) => (StatusCode::OK, Health::Degraded),
         Some(true) => (StatusCode::SERVICE_UNAVAILABLE, Health::Down),
     };
-    let outcome = |passed| if passed { Outcome::Ok } else { Outcome::Failed };
-    let checks = http.checks.iter().zip(passed).map(|(check, passed)| (check.name, outcome(passed))).collect();
+    let checks = http.checks.iter().zip(passed).map(|(check, passed)| (check.name, Outcome::of(passed))).collect();
     (code, Json(Readiness { status, checks })).into_response()
 }
 

@@ -27,7 +27,11 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use super::{Http, Settings, router};
+use super::admin::desk::{Desk, Engines, Setup};
+use super::{Http, Operations, Settings, router};
+use crate::queue::engine::Engine;
+use crate::queue::pauses::Pauses;
+use crate::queue::sql::SqlQueue;
 
 /// A clock that stands until it is turned.
 pub struct HandClock(AtomicI64);
@@ -247,6 +251,8 @@ pub struct World {
     pub clock: Arc<HandClock>,
     pub shelf: Arc<Shelf>,
     pub line: Arc<Line>,
+    /// The queue that operators look at. Nobody works on it.
+    pub engine: Arc<dyn Engine>,
     pub recorder: PrometheusRecorder,
     pub app: Router,
     _folder: tempfile::TempDir,
@@ -265,8 +271,15 @@ impl World {
         let ctx = Context { db, bucket: shelf.clone(), queue: line.clone(), clock: clock.clone(), limits };
         line.works_with.set(ctx.clone()).ok().unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
-        let app = router(Http::new(ctx.clone(), settings, recorder.handle(), Vec::new(), Vec::new()), Router::new());
-        Self { ctx, clock, shelf, line, recorder, app, _folder: folder }
+        let engine: Arc<dyn Engine> = Arc::new(SqlQueue::new(ctx.db.clone(), clock.clone()));
+        let operations = operations(&ctx, &engine, &recorder);
+        let app = router(Http::new(ctx.clone(), settings, operations), Router::new());
+        Self { ctx, clock, shelf, line, engine, recorder, app, _folder: folder }
+    }
+
+    /// What another door onto this world needs.
+    pub fn operations(&self) -> Operations {
+        operations(&self.ctx, &self.engine, &self.recorder)
     }
 
     /// Lets jobs stay in the queue.
@@ -318,6 +331,13 @@ impl World {
         document::hold(&method, &path, &reply);
         reply
     }
+}
+
+fn operations(ctx: &Context, engine: &Arc<dyn Engine>, recorder: &PrometheusRecorder) -> Operations {
+    let engines = Engines { ledger: "sqlite", queue: "sql", bucket: "local", inbox: "none" };
+    let setup = Setup { engines, schedules: vec!["fold_reports".to_owned()] };
+    let desk = Desk::new(Arc::clone(engine), Pauses::new(ctx.db.clone()), setup);
+    Operations { metrics: recorder.handle(), more_checks: Vec::new(), readings: Vec::new(), desk }
 }
 
 /// What came back.

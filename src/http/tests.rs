@@ -1,6 +1,7 @@
 //! The door as clients see it.
 
 mod access;
+mod admin;
 mod admin_timeline;
 mod batches;
 mod deletes;

@@ -147,7 +147,6 @@ impl Workers {
     }
 
     /// The pause flags, to set them with effect at once.
-    #[cfg(test)]
     pub const fn pauses(&self) -> &Pauses {
         &self.shared.pauses
     }

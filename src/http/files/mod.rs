@@ -2,7 +2,7 @@
 
 mod entry;
 mod form;
-mod report;
+pub mod report;
 
 use std::sync::Arc;
 use std::time::Duration;

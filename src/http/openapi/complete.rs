@@ -55,7 +55,7 @@ fn tags() -> [Tag; 6] {
         ("Files", "What the org has, and a form that takes in more."),
         ("Notices", "Events pushed by an S3 server, where the service is configured to take them."),
         ("Operations", "For those who run the service."),
-        ("Admin", "For operators, and across orgs. Scope `admin`."),
+        ("Admin", "What operators see and do, over all orgs; with a key of the scope `admin`."),
     ]
     .map(|(name, meaning)| TagBuilder::new().name(name).description(Some(meaning)).build())
 }

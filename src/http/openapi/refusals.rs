@@ -32,6 +32,8 @@ macro_rules! refusals {
 refusals! {
     /// A form that cannot be taken in.
     Form = MissingFiles | BadRequest | PayloadTooLarge | UnsupportedMediaType,
+    /// What becomes of some entries of a list.
+    Decision = BadRequest | PayloadTooLarge | UnsupportedMediaType | Unprocessable,
     /// A list asked for with parameters that will not do.
     List = Unprocessable,
     /// One file.
@@ -44,6 +46,8 @@ refusals! {
     MoveOfBatch = BatchNotFound | Conflict,
     /// The hashes of a batch's files.
     Manifest = BadRequest | BatchNotFound | Conflict | PayloadTooLarge | Unprocessable,
+    /// One of the things that operators see.
+    OneOfAdmin = NotFound,
     /// One batch.
     OneBatch = BatchNotFound,
     /// What belongs to one batch, asked for with parameters that will not do.

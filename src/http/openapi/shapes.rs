@@ -3,6 +3,7 @@
 //! Each stands in for the model's type of the same name (`#[schema(value_type = shapes::Status)]`); lists of words are the
 //! model's own.
 
+use longshore_jobs::job::Pool as Crew;
 use longshore_jobs::model::batch::Mode as Way;
 use longshore_jobs::model::target::TargetKind as Kind;
 use longshore_jobs::model::upload::{Reason as Why, Status as Stand};
@@ -36,6 +37,8 @@ shapes! {
     /// How a batch's files come in.
     Mode = text("How its files come in: each with a policy of its own, or all under one.")
         .enum_values(Some(Way::ALL.iter().map(|word| word.as_str()))),
+    /// A group of workers.
+    Pool = text("A group of workers that can be paused together.").enum_values(Some(Crew::ALL.iter().map(|word| word.as_str()))),
     /// The mode of those that say nothing.
     ModeEach = text("`each` unless it says otherwise.").enum_values(Some([Way::Each.as_str()])),
     /// The other mode.

@@ -359,7 +359,7 @@ async fn a_panic_is_answered_and_tells_nothing() {
 
     let beside = axum::Router::new().route("/boom", get(async || -> &'static str { panic!("secret internals") }));
     let mut world = World::new().await;
-    let state = Http::new(world.ctx.clone(), Settings::default(), world.recorder.handle(), Vec::new(), Vec::new());
+    let state = Http::new(world.ctx.clone(), Settings::default(), world.operations());
     world.app = router(state, beside);
 
     let reply = Client { token: None, world: &world }.get("/boom").await;

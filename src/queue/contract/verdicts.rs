@@ -99,7 +99,7 @@ pub(super) async fn a_dead_letter_is_put_on_again_with_all_attempts(world: World
     let filter = Filter { subject: Some(id), ..Filter::default() };
     let retried = dead_letters::retry(&world.db, &*world.engine, &filter, world.now()).await.unwrap();
 
-    assert_eq!(retried, Retried { put_on: 1, unknown: 0 });
+    assert_eq!(retried, Retried { put_on: 1, unknown: 0, more: false });
     assert!(world.letters().await.is_empty());
     let job = world.claim_only().await;
     assert_eq!((job.delivery.subject, job.delivery.attempt), (id, 1));

@@ -1,0 +1,122 @@
+//! Pools: what waits and runs in each, pause and resume.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use longshore_jobs::job::Pool;
+use longshore_jobs::ledger::{dead_letters, pools, workers};
+use longshore_jobs::model::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::Http;
+use super::super::answer::{GOT, POSTED};
+use super::super::errors::ApiError;
+use super::super::openapi::{refusals, shapes};
+use super::{Name, Operator, params, seconds};
+
+/// Pools, in the order of the way of an upload.
+#[derive(Serialize, ToSchema)]
+pub struct PoolsAnswer {
+    message: &'static str,
+    pools: Vec<PoolEntry>,
+}
+
+/// A group of workers that can be paused together, and its jobs.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolEntry {
+    #[schema(value_type = shapes::Pool)]
+    pool: Pool,
+    /// Whether it starts no more jobs, in every process.
+    paused: bool,
+    #[schema(required, value_type = Option<shapes::Timestamp>)]
+    paused_at: Option<Timestamp>,
+    /// Jobs that wait, due or not. Of very many it is the last count, half a minute old at most; so are `due` and `running`.
+    waiting: u64,
+    /// Of those, the ones that are due.
+    due: u64,
+    /// Jobs that a worker holds.
+    running: u64,
+    /// Dead letters.
+    dead: i64,
+    /// For how long the oldest of the due has been due; 0 when none is.
+    oldest_age_seconds: f64,
+    /// Runs that ended in a second, on average over ten; null when nobody works it.
+    #[schema(required)]
+    per_second: Option<f64>,
+    /// Processes that work it, and were seen within the last 30 seconds.
+    workers: u64,
+}
+
+/// Every pool.
+pub async fn entries(http: &Http) -> Result<Vec<PoolEntry>, ApiError> {
+    let db = &http.ctx.db;
+    let depths = async { http.desk.engine.depths().await.map_err(ApiError::from) };
+    let flags = async { pools::paused(db).await.map_err(ApiError::from) };
+    let dead = async { dead_letters::count_by_pool(db).await.map_err(ApiError::from) };
+    let staffs = async { workers::by_pool(db, http.ctx.now()).await.map_err(ApiError::from) };
+    let (depths, flags, dead, staffs) = tokio::try_join!(depths, flags, dead, staffs)?;
+    let flags: BTreeMap<Pool, Timestamp> = flags.into_iter().collect();
+    let dead: BTreeMap<Pool, i64> = dead.into_iter().collect();
+    let entry = |&pool: &Pool| {
+        let mine = || depths.iter().filter(move |depth| depth.pool == pool);
+        let paused_at = flags.get(&pool).copied();
+        PoolEntry {
+            pool,
+            paused: paused_at.is_some(),
+            paused_at,
+            waiting: mine().map(|depth| depth.waiting).sum(),
+            due: mine().map(|depth| depth.due).sum(),
+            running: mine().map(|depth| depth.running).sum(),
+            dead: dead.get(&pool).copied().unwrap_or(0),
+            oldest_age_seconds: seconds(mine().map(|depth| depth.oldest_age).max().unwrap_or(Duration::ZERO)),
+            per_second: staffs.get(&pool).map(|staff| staff.share.per_second),
+            workers: staffs.get(&pool).map_or(0, |staff| staff.workers),
+        }
+    };
+    Ok(Pool::ALL.iter().map(entry).collect())
+}
+
+/// See every pool.
+///
+/// Scope `admin`.
+#[utoipa::path(get, path = "/api/admin/pools", tag = "Admin", operation_id = "listPools",
+    responses((status = 200, description = "Every pool", body = PoolsAnswer)))]
+pub async fn list(_: Operator, State(http): State<Arc<Http>>) -> Result<Json<PoolsAnswer>, ApiError> {
+    Ok(Json(PoolsAnswer { message: GOT, pools: entries(&http).await? }))
+}
+
+/// Pause a pool.
+///
+/// It starts no more jobs, in every process, until it is resumed; what runs goes on. To pause it again changes nothing. Scope
+/// `admin`.
+#[utoipa::path(post, path = "/api/admin/pools/{pool}/pause", tag = "Admin", operation_id = "pausePool", params(params::Pool),
+    responses((status = 200, description = "The pool", body = PoolsAnswer), refusals::OneOfAdmin))]
+pub async fn pause(_: Operator, State(http): State<Arc<Http>>, name: Name) -> Result<Json<PoolsAnswer>, ApiError> {
+    set_paused(&http, name, true).await
+}
+
+/// Resume a pool.
+///
+/// To resume one that is not paused changes nothing. Scope `admin`.
+#[utoipa::path(post, path = "/api/admin/pools/{pool}/resume", tag = "Admin", operation_id = "resumePool", params(params::Pool),
+    responses((status = 200, description = "The pool", body = PoolsAnswer), refusals::OneOfAdmin))]
+pub async fn resume(_: Operator, State(http): State<Arc<Http>>, name: Name) -> Result<Json<PoolsAnswer>, ApiError> {
+    set_paused(&http, name, false).await
+}
+
+async fn set_paused(http: &Http, name: Name, paused: bool) -> Result<Json<PoolsAnswer>, ApiError> {
+    let pool: Option<Pool> = name.0.and_then(|name| name.parse().ok());
+    let pool = pool.ok_or(ApiError::NoSuch("pool"))?;
+    if http.desk.pauses.set(pool, paused, http.ctx.now()).await? {
+        tracing::info!(%pool, paused, "an operator has paused a pool or let it go on");
+    }
+    http.desk.forget_overview().await;
+    let mut pools = entries(http).await?;
+    pools.retain(|entry| entry.pool == pool);
+    Ok(Json(PoolsAnswer { message: POSTED, pools }))
+}
