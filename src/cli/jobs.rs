@@ -173,9 +173,8 @@ impl Filter {
 
 async fn org_of(db: &Db, name: &str) -> Result<Uuid, Failure> {
     let found = orgs::by_name(db, name).await?;
-    let org = found.ok_or_else(|| {
-        Failure::new(format!("there is no org {name}")).hint("`longshore org list` shows them")
-    })?;
+    let org =
+        found.ok_or_else(|| Failure::new(format!("there is no org {name}")).hint("`longshore org list` shows them"))?;
     Ok(org.id)
 }
 

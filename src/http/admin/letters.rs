@@ -98,9 +98,8 @@ pub async fn entries(db: &Db, letters: Vec<DeadLetter>) -> Result<Vec<LetterEntr
 }
 
 fn describe(about: Option<About>, letter: DeadLetter) -> LetterEntry {
-    let (org_id, subject_kind, filename) = about.map_or((None, None, None), |about| {
-        (about.org_id, about.subject_kind, about.filename)
-    });
+    let (org_id, subject_kind, filename) =
+        about.map_or((None, None, None), |about| (about.org_id, about.subject_kind, about.filename));
     LetterEntry {
         id: letter.id,
         subject: letter.subject,

@@ -76,7 +76,8 @@ pub async fn search(_: Operator, State(http): State<Arc<Http>>, query: Query) ->
         return Err(query.fault("q", "must say what is looked for"));
     }
     let found = timeout(PATIENCE, search::search(&http.ctx.db, asked)).await;
-    let found = found.map_err(|_| ApiError::Unavailable(format!("a search took longer than {PATIENCE:?}").into()))??;
+    let found =
+        found.map_err(|_| ApiError::Unavailable(format!("a search took longer than {PATIENCE:?}").into()))??;
     let results = found.hits.into_iter().map(|hit| describe(hit, &found.orgs)).collect();
     Ok(Json(SearchAnswer { message: GOT, results, truncated: found.truncated }))
 }
@@ -98,13 +99,9 @@ fn describe(hit: Hit, orgs: &HashMap<Uuid, String>) -> HitEntry {
         Thing::Upload(upload) => HitEntry { r#type: "upload", id: upload.id.to_string(), ..of_upload(*upload, bare) },
         Thing::File(upload) => HitEntry { r#type: "file", id: upload.file_id.to_string(), ..of_upload(*upload, bare) },
         Thing::Batch(batch) => of_batch(&batch, bare),
-        Thing::Org(org) => HitEntry {
-            r#type: "org",
-            id: org.id.to_string(),
-            title: org.name,
-            created_at: org.created_at,
-            ..bare
-        },
+        Thing::Org(org) => {
+            HitEntry { r#type: "org", id: org.id.to_string(), title: org.name, created_at: org.created_at, ..bare }
+        }
         Thing::Letter(found) => HitEntry {
             r#type: "deadLetter",
             id: found.letter.id.to_string(),
@@ -120,7 +117,8 @@ fn describe(hit: Hit, orgs: &HashMap<Uuid, String>) -> HitEntry {
 
 fn of_upload(upload: Upload, bare: HitEntry) -> HitEntry {
     let reason = upload.reason.map(|reason| reason.to_string());
-    let status = if upload.file_deleted_at.is_some() { "done, file deleted".to_owned() } else { upload.status.to_string() };
+    let status =
+        if upload.file_deleted_at.is_some() { "done, file deleted".to_owned() } else { upload.status.to_string() };
     let parts = [Some(status), reason, upload.known_size().map(size), upload.target().map(|target| number(&target))];
     HitEntry {
         upload_id: Some(upload.id),
