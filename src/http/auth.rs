@@ -41,6 +41,11 @@ impl Caller {
         self.0.user_id
     }
 
+    /// Its public half.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
     /// Whether it has the scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.0.scopes.has(scope)

@@ -60,7 +60,7 @@ async fn uploads_batches_orgs_letters_and_keys_are_shown_as_what_they_are() {
     for (asked, kind, title, detail) in [
         (id(upload.upload()), "upload", "open.txt", "issued · 2 MB"),
         ("open.txt".to_owned(), "upload", "open.txt", "issued · 2 MB"),
-        (id(batch.batch()), "batch", "Batch of 1 uploads", "open"),
+        (id(batch.batch()), "batch", "Batch of 1 lines", "open"),
         ("acme".to_owned(), "org", "acme", ""),
         (letter.subject.to_string(), "deadLetter", "noop", "attempts · 20 attempts"),
         (key.clone(), "key", "test", "upload,read,report,admin"),
