@@ -102,7 +102,11 @@ pub struct DiscardAnswer {
 #[utoipa::path(post, path = "/api/admin/dead-letters/retry", tag = "Admin", operation_id = "retryDeadLetters",
     request_body = LettersMeant,
     responses((status = 200, description = "What came of it", body = RetryAnswer), refusals::Decision))]
-pub async fn retry(_: Operator, State(http): State<Arc<Http>>, fields: Fields) -> Result<Json<RetryAnswer>, ApiError> {
+pub async fn retry(
+    operator: Operator,
+    State(http): State<Arc<Http>>,
+    fields: Fields,
+) -> Result<Json<RetryAnswer>, ApiError> {
     let (filter, ctx) = (read(fields)?, &http.ctx);
     let retried = dead_letters::retry(&ctx.db, &*ctx.queue, &filter, ctx.now()).await?;
     tracing::info!(
