@@ -49,6 +49,11 @@ impl Caller {
         self.trace
     }
 
+    /// Its public half.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
     /// Whether it has the scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.key.scopes.has(scope)

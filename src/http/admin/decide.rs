@@ -102,10 +102,19 @@ pub struct DiscardAnswer {
 #[utoipa::path(post, path = "/api/admin/dead-letters/retry", tag = "Admin", operation_id = "retryDeadLetters",
     request_body = LettersMeant,
     responses((status = 200, description = "What came of it", body = RetryAnswer), refusals::Decision))]
-pub async fn retry(_: Operator, State(http): State<Arc<Http>>, fields: Fields) -> Result<Json<RetryAnswer>, ApiError> {
+pub async fn retry(
+    operator: Operator,
+    State(http): State<Arc<Http>>,
+    fields: Fields,
+) -> Result<Json<RetryAnswer>, ApiError> {
     let (filter, ctx) = (read(fields)?, &http.ctx);
     let retried = dead_letters::retry(&ctx.db, &*ctx.queue, &filter, ctx.now()).await?;
-    tracing::info!(?filter, put_on = retried.put_on, "an operator has put dead letters on again");
+    tracing::info!(
+        by = operator.key(),
+        which = told(filter),
+        put_on = retried.put_on,
+        "an operator has put dead letters on again"
+    );
     http.desk.forget_overview().await;
     let dead_letters::Retried { put_on, unknown, more } = retried;
     Ok(Json(RetryAnswer { message: POSTED, dead_letters: [], put_on, unknown, more }))
@@ -118,13 +127,13 @@ pub async fn retry(_: Operator, State(http): State<Arc<Http>>, fields: Fields) -
     request_body = LettersMeant,
     responses((status = 200, description = "What came of it", body = DiscardAnswer), refusals::Decision))]
 pub async fn discard(
-    _: Operator,
+    operator: Operator,
     State(http): State<Arc<Http>>,
     fields: Fields,
 ) -> Result<Json<DiscardAnswer>, ApiError> {
     let filter = read(fields)?;
     let discarded = dead_letters::discard(&http.ctx.db, filter.clone()).await?;
-    tracing::info!(?filter, discarded, "an operator has thrown dead letters away");
+    tracing::info!(by = operator.key(), which = told(filter), discarded, "an operator has thrown dead letters away");
     http.desk.forget_overview().await;
     Ok(Json(DiscardAnswer { message: POSTED, dead_letters: [], discarded, unknown: 0, more: false }))
 }
@@ -135,6 +144,14 @@ impl From<RetryError> for ApiError {
             RetryError::Ledger(error) => error.into(),
             RetryError::Queue(error) => error.into(),
         }
+    }
+}
+
+/// Which letters were meant, in a line of the log.
+fn told(filter: Filter) -> String {
+    match filter.ids {
+        Some(ids) => format!("{} by their ids", ids.len()),
+        None => format!("{filter:?}"),
     }
 }
 

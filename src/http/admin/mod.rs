@@ -57,14 +57,22 @@ pub fn routes() -> OpenApiRouter<Arc<Http>> {
 }
 
 /// A caller that may do what operators do; any other is refused before anything is looked at.
-struct Operator;
+struct Operator(Caller);
+
+impl Operator {
+    /// By which the log tells who has done something.
+    fn key(&self) -> &str {
+        self.0.key()
+    }
+}
 
 impl FromRequestParts<Arc<Http>> for Operator {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, http: &Arc<Http>) -> Result<Self, ApiError> {
-        Caller::from_request_parts(parts, http).await?.needs(Scope::Admin)?;
-        Ok(Self)
+        let caller = Caller::from_request_parts(parts, http).await?;
+        caller.needs(Scope::Admin)?;
+        Ok(Self(caller))
     }
 }
 

@@ -126,14 +126,14 @@ pub async fn report(_: Operator, State(http): State<Arc<Http>>, id: Id) -> Resul
     params(shared::Id),
     responses((status = 202, description = "The org as it is before the recount", body = OrgsAnswer), refusals::OneOfAdmin))]
 pub async fn rebuild(
-    _: Operator,
+    operator: Operator,
     State(http): State<Arc<Http>>,
     id: Id,
 ) -> Result<(StatusCode, Json<OrgsAnswer>), ApiError> {
     let org = found(&http, &id).await?;
     let job = NewJob::of(&RebuildReports::of(org.id), Lane::Interactive, http.ctx.now());
     push_within(&http, job, PATIENCE).await.map_err(|fault| ApiError::Unavailable(fault.into()))?;
-    tracing::info!(org = %org.id, "an operator has a report rebuilt");
+    tracing::info!(by = operator.key(), org = %org.id, "an operator has a report rebuilt");
     let orgs = entries(&http.ctx.db, vec![org]).await?;
     Ok((StatusCode::ACCEPTED, Json(OrgsAnswer { message: POSTED, orgs })))
 }

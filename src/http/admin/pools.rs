@@ -96,8 +96,12 @@ pub async fn list(_: Operator, State(http): State<Arc<Http>>) -> Result<Json<Poo
 /// `admin`.
 #[utoipa::path(post, path = "/api/admin/pools/{pool}/pause", tag = "Admin", operation_id = "pausePool", params(params::Pool),
     responses((status = 200, description = "The pool", body = PoolsAnswer), refusals::OneOfAdmin))]
-pub async fn pause(_: Operator, State(http): State<Arc<Http>>, name: Name) -> Result<Json<PoolsAnswer>, ApiError> {
-    set_paused(&http, name, true).await
+pub async fn pause(
+    operator: Operator,
+    State(http): State<Arc<Http>>,
+    name: Name,
+) -> Result<Json<PoolsAnswer>, ApiError> {
+    set_paused(&http, &operator, name, true).await
 }
 
 /// Resume a pool.
@@ -105,15 +109,19 @@ pub async fn pause(_: Operator, State(http): State<Arc<Http>>, name: Name) -> Re
 /// To resume one that is not paused changes nothing. Scope `admin`.
 #[utoipa::path(post, path = "/api/admin/pools/{pool}/resume", tag = "Admin", operation_id = "resumePool", params(params::Pool),
     responses((status = 200, description = "The pool", body = PoolsAnswer), refusals::OneOfAdmin))]
-pub async fn resume(_: Operator, State(http): State<Arc<Http>>, name: Name) -> Result<Json<PoolsAnswer>, ApiError> {
-    set_paused(&http, name, false).await
+pub async fn resume(
+    operator: Operator,
+    State(http): State<Arc<Http>>,
+    name: Name,
+) -> Result<Json<PoolsAnswer>, ApiError> {
+    set_paused(&http, &operator, name, false).await
 }
 
-async fn set_paused(http: &Http, name: Name, paused: bool) -> Result<Json<PoolsAnswer>, ApiError> {
+async fn set_paused(http: &Http, operator: &Operator, name: Name, paused: bool) -> Result<Json<PoolsAnswer>, ApiError> {
     let pool: Option<Pool> = name.0.and_then(|name| name.parse().ok());
     let pool = pool.ok_or(ApiError::NoSuch("pool"))?;
     if http.desk.pauses.set(pool, paused, http.ctx.now()).await? {
-        tracing::info!(%pool, paused, "an operator has paused a pool or let it go on");
+        tracing::info!(by = operator.key(), %pool, paused, "an operator has paused a pool or let it go on");
     }
     http.desk.forget_overview().await;
     let mut pools = entries(http).await?;

@@ -131,7 +131,7 @@ fn of_upload(upload: Upload, bare: HitEntry) -> HitEntry {
 
 fn of_batch(batch: &Batch, bare: HitEntry) -> HitEntry {
     let title = match batch.mode {
-        Mode::Each => format!("Batch of {} uploads", batch.lines.unwrap_or(0)),
+        Mode::Each => format!("Batch of {} lines", batch.lines.unwrap_or(0)),
         Mode::Prefix => format!("Batch of up to {} files", batch.max_files.unwrap_or(0)),
     };
     let state = if batch.closed_at.is_some() { "closed" } else { "open" };
