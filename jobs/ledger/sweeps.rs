@@ -3,6 +3,8 @@
 //! Findings mirror the bucket span by span: what a look at a span of keys has not found again is struck. So two sweeps that run
 //! side by side need to know nothing of each other, and one that is broken off leaves nothing that the next has to clear.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Db, LedgerError, keepable};
@@ -68,14 +70,29 @@ pub struct Sum {
     pub as_of: Timestamp,
 }
 
+/// What a look at a span of keys has found.
+pub struct Look<'l> {
+    /// Of what.
+    pub kind: Kind,
+    /// Where it looked.
+    pub span: &'l Span,
+    /// All there is.
+    pub found: &'l [Orphan],
+    /// How old an orphan has to have been for its first sight to count: a younger one may not have been an orphan yet.
+    pub sight_age: Duration,
+    /// When it looked.
+    pub at: Timestamp,
+}
+
 /// Makes the findings of that kind within the span those that were found now. One that was known keeps its first sight.
-pub async fn mirror(db: &Db, kind: Kind, (span, found): (&Span, &[Orphan]), now: Timestamp) -> Result<(), LedgerError> {
+pub async fn mirror(db: &Db, look: Look<'_>) -> Result<(), LedgerError> {
+    let Look { kind, span, found, sight_age, at } = look;
     if found.is_empty() && !has_any(db, kind, span).await? {
         return Ok(());
     }
     let strike = "delete from sweep_findings
         where kind = $1 and object_key > $2 and object_key <= $3
-          and object_key not in (select value ->> 0 from json_each($4))";
+          and (first_seen_at - stored_at < $5 or object_key not in (select value ->> 0 from json_each($4)))";
     let add = "insert into sweep_findings (kind, object_key, size, stored_at, first_seen_at)
         select $1, value ->> 0, cast(value ->> 1 as bigint), cast(value ->> 2 as bigint), $2
         from json_each($3)
@@ -84,6 +101,7 @@ pub async fn mirror(db: &Db, kind: Kind, (span, found): (&Span, &[Orphan]), now:
     let row = |orphan: &Orphan| json!([keepable(&orphan.object_key), orphan.size, orphan.stored_at.as_millis()]);
     let list = json!(found.iter().map(row).collect::<Vec<_>>()).to_string();
     let (after, to) = (keepable(&span.after), keepable(&span.to));
+    let sight_age = (Timestamp::default() + sight_age).as_millis();
     db.write_again(move |mut tx| {
         Box::pin(async move {
             sql!(tx.on(), c => sqlx::query(strike)
@@ -91,10 +109,11 @@ pub async fn mirror(db: &Db, kind: Kind, (span, found): (&Span, &[Orphan]), now:
                 .bind(after)
                 .bind(to)
                 .bind(list.clone())
+                .bind(sight_age)
                 .execute(c)
                 .await
                 .map(drop))?;
-            sql!(tx.on(), c => sqlx::query(add).bind(kind).bind(now).bind(list).execute(c).await.map(drop))?;
+            sql!(tx.on(), c => sqlx::query(add).bind(kind).bind(at).bind(list).execute(c).await.map(drop))?;
             Ok(())
         })
     })

@@ -17,7 +17,7 @@ use super::{Page, Terms};
 use crate::job::{Context, Job as _, JobError};
 use crate::ledger::blobs::{self, Named};
 use crate::ledger::orgs;
-use crate::ledger::sweeps::{self, Kind, Orphan, Span};
+use crate::ledger::sweeps::{self, Kind, Look, Orphan, Span};
 use crate::model::file::BlobState;
 use crate::model::{Timestamp, keys};
 use crate::outside::ObjectHead;
@@ -50,10 +50,14 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: &str) -> Result<(P
     let looked_at = objects.len();
 
     let missing = missing(ctx, began, (&objects, &rows)).await?;
-    sweeps::mirror(&ctx.db, Kind::Row, (&span, &missing), began).await?;
+    let look = Look { kind: Kind::Row, span: &span, found: &missing, sight_age: Duration::ZERO, at: began };
+    sweeps::mirror(&ctx.db, look).await?;
     let (unnamed, foreign) = unnamed(ctx, began - terms.min_age, (objects, &rows)).await?;
     metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
-    sweeps::mirror(&ctx.db, Kind::Blob, (&span, &unnamed), began).await?;
+    // A copy that was seen before its store had committed, and noted in a backup of just then, would have no window after a
+    // restore of that.
+    let sight_age = terms.min_age.min(SAFE_AGE);
+    sweeps::mirror(&ctx.db, Look { kind: Kind::Blob, span: &span, found: &unnamed, sight_age, at: began }).await?;
     let removed = if terms.applies { remove(ctx, &span, began - terms.restore_window).await? } else { Vec::new() };
     Ok((Page { removed, ..Page::of(Kind::Blob, looked_at, foreign) }, span.to))
 }

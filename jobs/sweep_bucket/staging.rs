@@ -7,6 +7,7 @@
 //! behind is a process that was started on the fleet's bucket with another ledger than the fleet's.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::{Page, Terms};
 use crate::admit_object::AdmitObject;
 use crate::job::{Context, JobError, Lane, NewJob};
-use crate::ledger::sweeps::{self, Kind, Orphan, Span};
+use crate::ledger::sweeps::{self, Kind, Look, Orphan, Span};
 use crate::ledger::{orgs, prefixes, uploads};
 use crate::model::upload::ArrivedVia;
 use crate::model::{Status, Upload, keys};
@@ -49,16 +50,21 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: Option<&str>) -> R
     metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
     let orphans: Vec<Orphan> = gone.iter().map(super::orphan).collect();
     if !terms.applies {
-        sweeps::mirror(&ctx.db, Kind::Staging, (&span, &orphans), ctx.now()).await?;
+        note(ctx, &span, &orphans).await?;
         return Ok(Found { orphans, page: Page::of(Kind::Staging, looked_at, foreign), next: listing.next });
     }
     if !late.is_empty() {
         ctx.queue.push(late).await?;
     }
     super::remove(ctx, Kind::Staging, &orphans).await?;
-    sweeps::mirror(&ctx.db, Kind::Staging, (&span, &[]), ctx.now()).await?;
+    note(ctx, &span, &[]).await?;
     let page = Page { removed: orphans.clone(), ..Page::of(Kind::Staging, looked_at, foreign) };
     Ok(Found { orphans, page, next: listing.next })
+}
+
+async fn note(ctx: &Context, span: &Span, found: &[Orphan]) -> Result<(), JobError> {
+    let look = Look { kind: Kind::Staging, span, found, sight_age: Duration::ZERO, at: ctx.now() };
+    Ok(sweeps::mirror(&ctx.db, look).await?)
 }
 
 fn old(ctx: &Context, terms: Terms, mut objects: Vec<ObjectHead>) -> Vec<ObjectHead> {
@@ -137,8 +143,6 @@ async fn batch_fates(ctx: &Context, objects: Vec<ObjectHead>) -> Result<Vec<Fate
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::ledger::listings;
     use crate::model::Batch;

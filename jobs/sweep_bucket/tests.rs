@@ -15,6 +15,7 @@ crate::on_every_engine! {
     what_is_only_looked_at_stays,
     the_copy_of_a_store_that_runs_is_let_be,
     what_was_adopted_meanwhile_is_never_removed,
+    the_sight_of_a_young_copy_begins_no_window,
     a_row_without_its_object_is_told_of_until_the_bytes_come_again,
     an_object_of_another_size_is_none,
     what_is_being_collected_is_neither,
@@ -147,6 +148,25 @@ async fn what_was_adopted_meanwhile_is_never_removed(world: World) {
 
     assert_eq!(removed.into_iter().map(|orphan| orphan.object_key).collect::<Vec<_>>(), [stray]);
     assert_eq!(world.blob_keys(), [adopted]);
+}
+
+async fn the_sight_of_a_young_copy_begins_no_window(mut world: World) {
+    world.ctx.limits.sweep_applies = true;
+    let copy = orphan_in(&world, b"not yet named");
+    let hasty = Terms { min_age: Duration::ZERO, ..Terms::of(&world.ctx.limits) };
+    let mut sweep = Sweep::whole(hasty, hasty);
+    while sweep.next(&world.ctx).await.unwrap().is_some() {}
+    assert_eq!(findings(&world.ctx.db, Kind::Blob).await.len(), 1, "who asks for it is shown it");
+
+    // As after a restore of a backup that was made in that moment.
+    let now = world.clock.advance(window(&world) + DAY);
+    run(&world.ctx).await;
+
+    assert_eq!(world.blob_keys(), [copy]);
+    assert_eq!(findings(&world.ctx.db, Kind::Blob).await[0].first_seen_at, now);
+    world.clock.advance(window(&world));
+    run(&world.ctx).await;
+    assert!(world.blob_keys().is_empty());
 }
 
 async fn a_row_without_its_object_is_told_of_until_the_bytes_come_again(world: World) {
