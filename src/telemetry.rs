@@ -19,12 +19,17 @@ pub(crate) enum Talk {
     Service,
     /// Warnings and errors, unless somebody chose a filter.
     Command,
+    /// Nothing, unless somebody chose a filter: it tells by itself of all that goes wrong.
+    Report,
 }
 
 /// Starts logging. A second call does nothing, so that tests may call it too.
 pub(crate) fn start(log: &Log, talk: Talk) {
-    let quiet = talk == Talk::Command && !log.filter_is_chosen;
-    let directives = if quiet { "warn" } else { &log.filter };
+    let directives = match talk {
+        Talk::Command if !log.filter_is_chosen => "warn",
+        Talk::Report if !log.filter_is_chosen => "off",
+        _ => &log.filter,
+    };
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {

@@ -205,6 +205,7 @@ impl Command {
     fn talk(&self) -> Talk {
         match self {
             Self::Up(_) | Self::Intake(_) | Self::Worker(_) => Talk::Service,
+            Self::Doctor(_) => Talk::Report,
             _ => Talk::Command,
         }
     }

@@ -176,23 +176,29 @@ pub(super) async fn write(db: Db) -> Outcome {
             "a row that was written did not come back",
             "see that database_url leads to one server, and not to a pooler that sends reads to a standby",
         ),
-        Err(error) => Outcome::failed(format!("no row can be written: {}", with_causes(&error)), mend_write(&error)),
+        Err(error) => unwritten(&error),
     }
 }
 
-fn mend_write(error: &LedgerError) -> &'static str {
-    let LedgerError::Engine(sqlx::Error::Database(said)) = error else { return "see the log of the server" };
-    match said.code().as_deref() {
-        // SQLITE_FULL, disk_full
-        Some("13" | "53100") => "free some space on the ledger's disk: runbook, *A full disk*",
-        // SQLITE_READONLY and its kin, read_only_sql_transaction
-        Some("8" | "264" | "520" | "776" | "1032" | "1544" | "25006") => {
-            "make the ledger writable: its file and folder belong to the service's user, and their file system is not read-only"
-        }
-        // SQLITE_BUSY
-        Some("5") => "another program holds the ledger: `fuser LEDGER` names it",
-        Some("42501") => "grant insert, update, delete, select on all tables in the schema to the user of database_url",
-        _ => "see the log of the server",
+fn unwritten(error: &LedgerError) -> Outcome {
+    let said = with_causes(error);
+    Outcome::failed(format!("no row can be written: {said}"), mend_write(&said))
+}
+
+/// By what is said: a write that shared its transaction with others has the words alone, and no code.
+fn mend_write(said: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["is full", "No space left", "could not extend file"]) {
+        "free some space on the ledger's disk: runbook, *A full disk*"
+    } else if says(&["readonly database", "read-only"]) {
+        "make the ledger writable: file and folder belong to the service's user, their file system is not read-only, and a \
+         PostgreSQL server is the primary"
+    } else if says(&["database is locked"]) {
+        "another program holds the ledger: `fuser LEDGER` names it"
+    } else if says(&["permission denied"]) {
+        "grant select, insert, update, delete on all tables in schema public to USER;"
+    } else {
+        "see the log of the database server, or of the service"
     }
 }
 
@@ -248,6 +254,16 @@ mod tests {
     fn connections_have_to_do_for_one_process_more() {
         assert_eq!(status(judge_connections(&server(), 18)), Status::Ok);
         assert_eq!(status(judge_connections(&Server { connections: 90, ..server() }, 18)), Status::Warning);
+    }
+
+    #[test]
+    fn a_write_that_a_full_disk_undid_says_so_although_its_code_is_lost() {
+        let said = "error returned from database: (code: 13) database or disk is full";
+        let Outcome::Failed(trouble) = unwritten(&LedgerError::Uncommitted(said.to_owned())) else {
+            panic!("it failed")
+        };
+        assert!(trouble.mend.contains("free some space"), "{}", trouble.mend);
+        assert!(mend_write("attempt to write a readonly database").contains("read-only"));
     }
 
     #[test]

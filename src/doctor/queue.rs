@@ -21,7 +21,8 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// Jobs that wait for longer than this wait for somebody.
 const LONG_DUE: Duration = Duration::from_secs(60);
 
-const MEND_SILENT: &str = "see that the server of queue_url runs and takes us, and its log";
+const MEND_SILENT: &str =
+    "see the checks of the ledger and of Redis above, whichever keeps the queue, and the server's log";
 
 /// Puts a job on and waits until it is gone. `runs`: whether somebody may be running who takes it.
 pub(super) async fn look(db: Db, engine: Arc<dyn Engine>, config: Config, runs: bool) -> Outcome {
