@@ -58,6 +58,32 @@ pub async fn of(db: &Db, subjects: &[Uuid]) -> Result<Vec<Failure>, LedgerError>
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?)
 }
 
+/// What jobs of one kind have failed of lately, in much the same words.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Cause {
+    /// The jobs' name.
+    pub kind: String,
+    /// How many jobs.
+    pub jobs: i64,
+    /// How many attempts of theirs.
+    pub attempts: i64,
+    /// When the last one failed.
+    pub last_at: Timestamp,
+    /// The error of one of them.
+    pub error: String,
+}
+
+/// What jobs have failed of since then, what most have failed of first; of very many, the last ten thousand.
+pub async fn causes(db: &Db, since: Timestamp) -> Result<Vec<Cause>, LedgerError> {
+    let query = "select kind, count(*) as jobs, cast(sum(attempts) as bigint) as attempts, max(last_at) as last_at,
+            min(error) as error
+        from (select kind, attempts, last_at, error from job_failures where last_at >= $1 order by last_at desc limit 10000) lately
+        group by kind, substr(error, 1, 40)
+        order by count(*) desc, max(last_at) desc
+        limit 30";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(since).fetch_all(c).await)?)
+}
+
 /// Forgets those whose last attempt failed until `before`, at most so many. Returns how many.
 pub async fn forget(db: &Db, before: Timestamp, limit: i64) -> Result<u64, LedgerError> {
     // PostgreSQL, which looks again at a row that has failed once more meanwhile, looks at the outer conditions alone.
@@ -82,6 +108,7 @@ mod tests {
 
     crate::on_every_engine! {
         attempts_that_fail_are_counted_with_the_last_error,
+        what_many_fail_of_is_told_once_and_first,
         an_attempt_that_ends_well_or_too_early_leaves_no_trace,
         what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be,
     }
@@ -103,6 +130,22 @@ mod tests {
         let (kind, error) = (Noop::KIND.to_owned(), "it was told to fail".to_owned());
         let expected = Failure { subject: id, kind, attempts: 3, first_at: began, last_at: world.ctx.now(), error };
         assert_eq!(of(&world.ctx.db, &[id]).await.unwrap(), [expected]);
+    }
+
+    async fn what_many_fail_of_is_told_once_and_first(world: World) {
+        attempt(&world, Uuid::now_v7(), Act::Fail, 1).await;
+        world.clock.advance(std::time::Duration::from_secs(5));
+        let since = world.ctx.now();
+        attempt(&world, Uuid::now_v7(), Act::Panic, 1).await;
+        for id in [Uuid::now_v7(), Uuid::now_v7()] {
+            attempt(&world, id, Act::Fail, 1).await;
+            attempt(&world, id, Act::Fail, 2).await;
+        }
+
+        let causes = causes(&world.ctx.db, since).await.unwrap();
+
+        let told: Vec<_> = causes.iter().map(|cause| (cause.jobs, cause.attempts, cause.error.as_str())).collect();
+        assert_eq!(told, [(2, 4, "it was told to fail"), (1, 1, "panicked: it was told to panic")]);
     }
 
     async fn an_attempt_that_ends_well_or_too_early_leaves_no_trace(world: World) {

@@ -98,7 +98,7 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Where an upload stands and what it waits for.
+    /// Where an upload or a batch stands, what it waits for, and what went wrong; without an id, what jobs fail of.
     Status(status::StatusArgs),
     /// The reports of the orgs.
     Report(report::ReportArgs),

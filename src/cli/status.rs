@@ -1,12 +1,14 @@
-//! `longshore status ID`: all that is known of an upload, a batch, or whatever else a job was about.
+//! `longshore status [ID]`: all that is known of an upload, a batch, or whatever else a job was about; without an id, what jobs
+//! fail of.
 
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use longshore_jobs::job::with_causes;
 use longshore_jobs::ledger::dead_letters::DeadLetter;
-use longshore_jobs::ledger::failures::{self, Failure};
+use longshore_jobs::ledger::failures::{self, Cause, Failure};
 use longshore_jobs::ledger::timeline::{self, Timeline};
 use longshore_jobs::ledger::{Db, batches};
 use longshore_jobs::model::batch::{Mode, Progress};
@@ -14,23 +16,31 @@ use longshore_jobs::model::{Batch, Timestamp};
 use longshore_jobs::outside::{Clock, Queue, QueuedJob, SystemClock};
 use uuid::Uuid;
 
+use super::output::Columns;
 use super::{Failure as CliFailure, existing_ledger, say};
 use crate::app;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// The id of an upload, of its file, of a batch, or of what a dead job was about.
-    pub(super) id: Uuid,
+    /// The id of an upload, of its file, of a batch, or of what a dead job was about. Without one: what jobs of the last hour have
+    /// failed of.
+    pub(super) id: Option<Uuid>,
 }
 
 pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), CliFailure> {
     let db = existing_ledger(&config).await?;
+    let Some(id) = args.id else {
+        let told = causes(&db, Timestamp::system_now() - LATELY).await;
+        db.close().await;
+        say(told?);
+        return Ok(());
+    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Where the queue is away, the ledger still has the most of it to tell.
     let opened = app::open_queue(&config, &db, &clock, &[]).await;
     let queue = opened.map(|engine| engine as Arc<dyn Queue>).map_err(|error| with_causes(&error));
-    let told = tell(&db, &queue, args.id).await;
+    let told = tell(&db, &queue, id).await;
     db.close().await;
     match told? {
         Some(text) => {
@@ -38,10 +48,26 @@ pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), CliFailu
             Ok(())
         }
         None => {
-            let what = format!("{} is no upload, file or batch, and no job is known to be about it", args.id);
+            let what = format!("{id} is no upload, file or batch, and no job is known to be about it");
             Err(CliFailure::new(what))
         }
     }
+}
+
+/// What counts as of now.
+const LATELY: Duration = Duration::from_secs(3600);
+
+async fn causes(db: &Db, since: Timestamp) -> Result<String, CliFailure> {
+    let causes = failures::causes(db, since).await?;
+    if causes.is_empty() {
+        return Ok("No job has failed in the last hour.\n".to_owned());
+    }
+    let mut columns = Columns::with_heads(&["kind", "jobs", "failed attempts", "last", "error"]);
+    for Cause { kind, jobs, attempts, last_at, error } in causes {
+        let error = error.lines().next().unwrap_or_default().chars().take(120).collect();
+        columns.row(vec![kind, jobs.to_string(), attempts.to_string(), last_at.to_string(), error]);
+    }
+    Ok(columns.to_string())
 }
 
 /// The queue, or why it cannot be asked.
@@ -200,6 +226,20 @@ mod tests {
         assert!(told.contains(", attempt 2 of 20; last error: "), "{told}");
         assert!(told.contains("failed       record_arrival, once, at "), "{told}");
         assert!(told.contains("landed       -\n"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_jobs_fail_of_is_told_without_an_id() {
+        let world = World::new().await;
+        assert_eq!(causes(&world.ctx.db, world.ctx.now()).await.unwrap(), "No job has failed in the last hour.\n");
+        let upload = world.issued().await;
+        world.bucket.break_key(&upload.object_key);
+        world.notice(&upload).await;
+        world.drain().await;
+
+        let told = causes(&world.ctx.db, world.ctx.now()).await.unwrap();
+
+        assert!(told.lines().nth(1).unwrap().starts_with("record_arrival  1     1 "), "{told}");
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ impl Caller {
 
     /// Its public half.
     pub fn key(&self) -> &str {
-        &self.0.key
+        &self.key.key
     }
 
     /// Whether it has the scope.

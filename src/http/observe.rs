@@ -104,3 +104,35 @@ fn count(route: String, method: &'static str, response: &Response, started: Inst
         .record(started.elapsed().as_secs_f64());
     metrics::counter!(REQUESTS, "route" => route, "method" => method, "code" => code).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn told(values: &[&str]) -> TraceParent {
+        let values = values.iter().map(|value| (TRACEPARENT, HeaderValue::from_str(value).unwrap()));
+        trace_of(&values.collect())
+    }
+
+    #[test]
+    fn a_callers_trace_goes_on_with_a_part_of_our_own() {
+        let caller: TraceParent = GOOD.parse().unwrap();
+        for sent in [GOOD, " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\t"] {
+            let ours = told(&[sent]);
+            assert_eq!(ours.trace_id(), caller.trace_id());
+            assert_ne!(ours, caller);
+        }
+    }
+
+    #[test]
+    fn a_parent_that_is_none_and_several_begin_a_new_trace() {
+        let callers: TraceParent = GOOD.parse().unwrap();
+        let other = GOOD.replace("00-0af", "00-1af");
+        for sent in [&[][..], &["nonsense"], &[&GOOD.to_uppercase()], &[GOOD, GOOD], &[GOOD, &other]] {
+            assert_ne!(told(sent).trace_id(), callers.trace_id(), "{sent:?}");
+        }
+        assert_ne!(told(&[]).trace_id(), told(&[]).trace_id());
+    }
+}
