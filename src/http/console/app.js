@@ -122,15 +122,11 @@ function sentence(fault) {
 
 /** How old what is shown is; seen, but not read out. */
 function freshen() {
-  const age = shown?.at && (Date.now() - shown.at) / 1000;
-  const text = !age
-    ? ""
-    : shown.fault
-      ? `As of ${span(Math.floor(age))} ago`
-      : age < 5
-        ? "Live"
-        : `As of ${span(Math.floor(age))} ago`;
-  $("fresh").dataset.tone = !age ? "calm" : shown.fault ? "bad" : "good";
+  const { at = null, fault = null } = shown ?? {};
+  const age = (Date.now() - at) / 1000;
+  const old = fault !== null || age >= 5;
+  const text = at === null ? "" : old ? `As of ${span(Math.max(1, Math.floor(age)))} ago` : "Live";
+  $("fresh").dataset.tone = fault ? "bad" : "good";
   if ($("fresh").textContent !== text) $("fresh").textContent = text;
 }
 
