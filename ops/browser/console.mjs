@@ -187,6 +187,25 @@ export async function server_that_goes_away_is_told_and_waited_for(person, serve
   await person.page.getByText("The server cannot be reached").waitFor({ state: "detached" });
 }
 
+export async function server_that_answers_badly_is_told_and_asked_again(person, server) {
+  await person.console(await admin(server));
+  await person.sees("Pools");
+  const answers = (status, json) => person.page.route("**/api/admin/overview", (route) => route.fulfill({ status, json }));
+
+  person.expects(/status of 503/);
+  await answers(503, { error: { type: "unavailable_error", message: "The ledger is away" } });
+  await person.sees("The server cannot answer at the moment: The ledger is away");
+  await person.sees("Pools");
+
+  person.expects(/TypeError/);
+  await answers(200, { overview: [{ of: "another version" }] });
+  await person.sees("The server's answer cannot be read.");
+
+  await person.page.unrouteAll();
+  await person.sees("Pools");
+  await person.sees("Live");
+}
+
 export async function every_view_suits_a_phone_the_dark_and_a_screen_reader(person, server) {
   const id = await server.sends(`${"a-long-name-".repeat(12)}.txt`, "long", "VIEWS-1");
   await server.settles(id);

@@ -39,6 +39,12 @@ pub fn routes() -> Router<Arc<Http>> {
     })
 }
 
+/// Where it is served.
+#[cfg(test)]
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(path, ..)| *path).chain(["/console/"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::World;

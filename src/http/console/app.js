@@ -22,6 +22,8 @@ const NOWHERE = {
   }),
 };
 
+const REVOKED = "Your token is no longer accepted: it was revoked or has run out. Sign in with another.";
+
 const $ = (id) => document.getElementById(id);
 
 /** The open view, what it last heard and when; null while nobody is signed in. */
@@ -50,11 +52,7 @@ function navigate() {
   const before = shown;
   before?.live.stop();
   unask();
-  const view = (Object.hasOwn(VIEWS, asked.view) ? VIEWS[asked.view] : NOWHERE).open(asked, {
-    act,
-    again: () => shown?.live.again(),
-    redraw,
-  });
+  const view = (Object.hasOwn(VIEWS, asked.view) ? VIEWS[asked.view] : NOWHERE).open(asked, { act, redraw });
   shown = { asked, view, news: null, at: null, fault: null };
   const same = before && before.asked.view === asked.view && before.asked.id === asked.id;
   if (!same) tell("");
@@ -69,8 +67,7 @@ const told =
   (mine) =>
   ({ news, fault }) => {
     if (mine !== shown) return;
-    if (fault instanceof Refused && fault.status === 401)
-      return showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
+    if (fault instanceof Refused && fault.status === 401) return showDoor(REVOKED);
     mine.fault = fault ?? null;
     if (!fault) Object.assign(mine, { news, at: Date.now() });
     redraw();
@@ -122,15 +119,11 @@ function sentence(fault) {
 
 /** How old what is shown is; seen, but not read out. */
 function freshen() {
-  const age = shown?.at && (Date.now() - shown.at) / 1000;
-  const text = !age
-    ? ""
-    : shown.fault
-      ? `As of ${span(Math.floor(age))} ago`
-      : age < 5
-        ? "Live"
-        : `As of ${span(Math.floor(age))} ago`;
-  $("fresh").dataset.tone = !age ? "calm" : shown.fault ? "bad" : "good";
+  const { at = null, fault = null } = shown ?? {};
+  const age = (Date.now() - at) / 1000;
+  const old = fault !== null || age >= 5;
+  const text = at === null ? "" : old ? `As of ${span(Math.max(1, Math.floor(age)))} ago` : "Live";
+  $("fresh").dataset.tone = fault ? "bad" : "good";
   if ($("fresh").textContent !== text) $("fresh").textContent = text;
 }
 
@@ -144,8 +137,7 @@ async function act(thing) {
     tell(await thing(), "good");
     return true;
   } catch (fault) {
-    if (fault instanceof Refused && fault.status === 401)
-      showDoor("Your token is no longer accepted: it was revoked or has run out. Sign in with another.");
+    if (fault instanceof Refused && fault.status === 401) showDoor(REVOKED);
     else
       tell(
         fault instanceof Unreachable ? `${fault.message} Look whether it happened before you try again.` : sentence(fault),
