@@ -12,3 +12,4 @@ mod notices;
 mod operations;
 mod prefix;
 mod uploads;
+mod workers;
