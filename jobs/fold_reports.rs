@@ -1,8 +1,9 @@
 //! Folds the deltas of an org into its report.
 //!
 //! Before: nothing. Pushed whenever a file is stored, a second later so that many share one run, and by the schedule for
-//! every org that a crash left behind. A second run finds no deltas. It ends when the org has none. Behind each write it rests
-//! for as long as that took: of what a million deltas make the ledger write, half the time is left to those who upload.
+//! every org that a crash left behind. A second run finds no deltas. It ends when the org has none. On SQLite one
+//! folds at a time in a process, and behind each write it rests for as long as that took, so that half of the writer's time is
+//! left to those who upload.
 
 use std::time::{Duration, Instant};
 
@@ -48,10 +49,12 @@ async fn fold(ctx: &Context, org: Uuid) -> Result<End, JobError> {
     let started = Instant::now();
     let mut any = false;
     loop {
+        let turn = reports::turn_to_fold(&ctx.db).await;
         let began = Instant::now();
         let folded = reports::fold(&ctx.db, org, ctx.now()).await?;
         any |= folded.deltas > 0;
         sleep(began.elapsed().min(LONGEST_REST)).await;
+        drop(turn);
         if !folded.more {
             break;
         }

@@ -42,6 +42,14 @@ impl Engine {
         }
     }
 
+    /// How many folds may be under way in a process: where there is one writer, everybody else waits for each of them.
+    pub(super) const fn folds_at_once(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(_) => 4,
+        }
+    }
+
     pub(super) async fn write<T, F>(&self, unit: Unit, body: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,

@@ -127,6 +127,7 @@ pub struct Db {
     moves: Moves,
     gathered: steps::Gathered,
     recounting: Arc<Semaphore>,
+    folding: Arc<Semaphore>,
     open_uploads: kept::Kept<Vec<uploads::Open>>,
 }
 
@@ -149,8 +150,9 @@ impl Db {
 
     fn over(engine: Engine, moves: Moves) -> Self {
         let recounting = Arc::new(Semaphore::new(1));
+        let folding = Arc::new(Semaphore::new(engine.folds_at_once()));
         let gathered = steps::Gathered::start(&engine);
-        Self { gathered, engine, moves, recounting, open_uploads: kept::Kept::of("uploads") }
+        Self { gathered, engine, moves, recounting, folding, open_uploads: kept::Kept::of("uploads") }
     }
 
     /// For `sql!`, to read outside of a write.
@@ -232,6 +234,11 @@ impl Db {
     /// The last count of open uploads.
     fn open_uploads(&self) -> &kept::Kept<Vec<uploads::Open>> {
         &self.open_uploads
+    }
+
+    /// Of which there are as many as folds may be under way.
+    fn folding(&self) -> &Semaphore {
+        &self.folding
     }
 
     /// Of which there is one for all recounts.

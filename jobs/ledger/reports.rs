@@ -19,6 +19,11 @@ pub async fn find(db: &Db, org: Uuid) -> Result<Report, LedgerError> {
     Ok(row.unwrap_or_default())
 }
 
+/// Lets jobs of a process fold as many at a time as leave room for those who upload.
+pub async fn turn_to_fold(db: &Db) -> SemaphorePermit<'_> {
+    db.folding().acquire().await.expect("it is never closed")
+}
+
 /// Folds the oldest deltas of the org into its row. Returns how many; fewer than asked for means that none is left.
 pub async fn fold(db: &Db, org: Uuid, now: Timestamp) -> Result<Folded, LedgerError> {
     db.write(move |mut tx| {

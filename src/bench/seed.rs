@@ -75,27 +75,16 @@ impl Seeder {
         let mut first = 1;
         while first <= rows {
             let last = rows.min(first + CHUNK - 1);
-            self.make_between(query, (first, last), of).await?;
+            let (from, to) = (i64::try_from(first)?, i64::try_from(last)?);
+            match self {
+                Self::Sqlite(c) => {
+                    sqlx::query(query).bind(from).bind(to).bind(of.0).bind(of.1).execute(c).await?;
+                }
+                Self::Postgres(c) => {
+                    sqlx::query(query).bind(from).bind(to).bind(of.0).bind(of.1).execute(c).await?;
+                }
+            }
             first = last + 1;
-        }
-        Ok(())
-    }
-
-    /// As [`Seeder::make`] by one statement, so that all of it is there at once.
-    pub(super) async fn make_between(
-        &mut self,
-        query: &'static str,
-        numbers: (u64, u64),
-        of: (Uuid, i64),
-    ) -> Result<(), BoxError> {
-        let (first, last) = (i64::try_from(numbers.0)?, i64::try_from(numbers.1)?);
-        match self {
-            Self::Sqlite(c) => {
-                sqlx::query(query).bind(first).bind(last).bind(of.0).bind(of.1).execute(c).await?;
-            }
-            Self::Postgres(c) => {
-                sqlx::query(query).bind(first).bind(last).bind(of.0).bind(of.1).execute(c).await?;
-            }
         }
         Ok(())
     }

@@ -13,3 +13,4 @@ mod notices;
 mod operations;
 mod prefix;
 mod uploads;
+mod workers;

@@ -124,7 +124,7 @@ pub struct SweepEntry {
 #[utoipa::path(get, path = "/api/admin/overview", tag = "Admin", operation_id = "getOverview",
     responses((status = 200, description = "How everything is", body = OverviewAnswer)))]
 pub async fn overview(_: Operator, State(http): State<Arc<Http>>) -> Result<Json<OverviewAnswer>, ApiError> {
-    let entry = http.desk.overview(read(&http)).await?;
+    let entry = http.desk.overview(Box::pin(read(&http))).await?;
     Ok(Json(OverviewAnswer { message: GOT, overview: [entry] }))
 }
 
