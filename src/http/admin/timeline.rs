@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use longshore_jobs::job::{Lane, Pool, with_causes};
-use longshore_jobs::ledger::dead_letters::DeadLetter;
+use longshore_jobs::job::{Pool, with_causes};
 use longshore_jobs::ledger::failures::Failure;
 use longshore_jobs::ledger::timeline::{self, Timeline};
-use longshore_jobs::model::org::Scope;
 use longshore_jobs::model::step::{Name, Step};
 use longshore_jobs::model::trace::TraceId;
 use longshore_jobs::model::upload::ArrivedVia;
@@ -17,7 +15,6 @@ use longshore_jobs::model::{Timestamp, Upload};
 use longshore_jobs::outside::QueuedJob;
 use longshore_jobs::roster;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -29,6 +26,8 @@ use super::super::auth::Caller;
 use super::super::errors::ApiError;
 use super::super::openapi::{params, refusals, shapes};
 use super::super::uploads::{UploadEntry, entries};
+use super::Operator;
+use super::letters::{self, LetterEntry};
 
 /// How long the queue may take to tell what it has.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,7 +112,7 @@ struct StepEntry {
 struct JobEntry {
     #[schema(example = "verify_upload")]
     kind: String,
-    #[schema(value_type = String, example = "verify")]
+    #[schema(value_type = shapes::Pool)]
     pool: Pool,
     /// `waiting` or `running`; null when the queue did not answer, and this is the job that should be there.
     #[schema(required)]
@@ -144,46 +143,16 @@ struct FailureEntry {
     error: String,
 }
 
-/// A dead letter of the upload.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct LetterEntry {
-    id: Uuid,
-    kind: String,
-    #[schema(value_type = String, example = "verify")]
-    pool: Pool,
-    #[schema(value_type = String, example = "interactive")]
-    lane: Lane,
-    subject: Uuid,
-    #[schema(required)]
-    subject_kind: Option<&'static str>,
-    org_id: Option<Uuid>,
-    filename: Option<String>,
-    #[schema(example = "attempts")]
-    reason: String,
-    attempts: i64,
-    crashes: i64,
-    error: String,
-    /// An object, or text where it is none.
-    #[schema(value_type = Object)]
-    payload: Value,
-    #[schema(value_type = shapes::Timestamp)]
-    died_at: Timestamp,
-    /// What the reason means, and what to do.
-    advice: String,
-}
-
 /// Look at everything that is known of one upload.
 ///
 /// By the id of the upload or of its file, of whichever org. Scope `admin`.
 #[utoipa::path(get, path = "/api/admin/uploads/{id}", tag = "Admin", operation_id = "getUploadTimeline", params(params::Id),
     responses((status = 200, description = "The upload and its timeline", body = TimelineAnswer), refusals::OneUpload))]
-pub async fn show(State(http): State<Arc<Http>>, caller: Caller, id: Id) -> Result<Json<TimelineAnswer>, ApiError> {
-    caller.needs(Scope::Admin)?;
+pub async fn show(operator: Operator, State(http): State<Arc<Http>>, id: Id) -> Result<Json<TimelineAnswer>, ApiError> {
     let id = id.0.ok_or(ApiError::UploadNotFound)?;
     let timeline = timeline::find(&http.ctx.db, id).await?.ok_or(ApiError::UploadNotFound)?;
     let jobs = jobs(&http, &timeline).await;
-    Ok(Json(TimelineAnswer { message: GOT, uploads: vec![describe(&http, &caller, timeline, jobs).await?] }))
+    Ok(Json(TimelineAnswer { message: GOT, uploads: vec![describe(&http, &operator.0, timeline, jobs).await?] }))
 }
 
 /// What is on the queue. A queue that is away must not hide the rest.
@@ -209,7 +178,7 @@ async fn describe(
 ) -> Result<TimelineEntry, ApiError> {
     let (waits_for, steps) = (timeline.waits_for(), timeline.steps());
     let Timeline { upload, next_poll_at, org_name, failures, letters, .. } = timeline;
-    let dead_letters = letters.into_iter().map(|letter| LetterEntry::of(letter, &upload)).collect();
+    let dead_letters = letters::entries(&http.ctx.db, letters).await?;
     Ok(TimelineEntry {
         org: OrgName { id: upload.org_id, name: org_name },
         upload: operators_upload(http, caller, upload, next_poll_at).await?,
@@ -283,28 +252,5 @@ impl From<Failure> for FailureEntry {
     fn from(failure: Failure) -> Self {
         let Failure { kind, attempts, first_at, last_at, error, .. } = failure;
         Self { kind, attempts, first_at, last_at, error }
-    }
-}
-
-impl LetterEntry {
-    fn of(letter: DeadLetter, upload: &Upload) -> Self {
-        let advice = letter.advice();
-        Self {
-            id: letter.id,
-            kind: letter.kind,
-            pool: letter.pool,
-            lane: letter.lane,
-            subject: letter.subject,
-            subject_kind: (letter.subject == upload.id).then_some("upload"),
-            org_id: Some(upload.org_id),
-            filename: Some(upload.filename.clone()),
-            reason: letter.reason,
-            attempts: letter.attempts,
-            crashes: letter.crashes,
-            error: letter.error,
-            payload: serde_json::from_str(&letter.payload).unwrap_or(Value::String(letter.payload)),
-            died_at: letter.died_at,
-            advice,
-        }
     }
 }

@@ -33,6 +33,8 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/admin/orgs/{id}/report", ""),
     ("POST", "/api/admin/orgs/{id}/rebuild", ""),
     ("GET", "/api/admin/orgs/{id}/metrics", ""),
+    ("GET", "/api/admin/uploads/{id}", ""),
+    ("GET", "/api/admin/workers", ""),
     ("GET", "/api/admin/search?q=x", ""),
 ];
 
