@@ -52,6 +52,7 @@ def question(dice):
         "sha256": hashlib.sha256(dice.randbytes(8)).hexdigest() if dice.random() < 0.5 else None,
         "owner": str(uuid.UUID(bytes=dice.randbytes(16))),
         "isPrefix": dice.random() < 0.3,
+        "traceparent": f"00-1{dice.randbytes(15).hex()}f-1{dice.randbytes(7).hex()}f-01" if dice.random() < 0.5 else None,
     }
 
 
@@ -61,6 +62,8 @@ def fields_of(asked):
     fields = {"success_action_status": "201", f"x-amz-meta-{owner}-id": asked["owner"]}
     if asked["contentType"] is not None:
         fields["Content-Type"] = asked["contentType"]
+    if asked["traceparent"] is not None:
+        fields["x-amz-meta-traceparent"] = asked["traceparent"]
     if asked["sha256"] is not None:
         fields["x-amz-checksum-algorithm"] = "SHA256"
         fields["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(asked["sha256"])).decode()

@@ -52,6 +52,7 @@ function question() {
         sha256: perhaps(createHash("sha256").update(String(random())).digest("hex")),
         owner: [8, 4, 4, 4, 12].map((length) => text(digits, length, length)).join("-"),
         isPrefix: random() < 0.3,
+        traceparent: perhaps(`00-1${text(digits, 31, 31)}-1${text(digits, 15, 15)}-01`),
     };
 }
 
@@ -61,6 +62,9 @@ function fieldsOf(asked) {
     const fields = { success_action_status: "201", [`x-amz-meta-${owner}-id`]: asked.owner };
     if (asked.contentType !== null) {
         fields["Content-Type"] = asked.contentType;
+    }
+    if (asked.traceparent !== null) {
+        fields["x-amz-meta-traceparent"] = asked.traceparent;
     }
     if (asked.sha256 !== null) {
         fields["x-amz-checksum-algorithm"] = "SHA256";

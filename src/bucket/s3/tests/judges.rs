@@ -10,7 +10,6 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use longshore_jobs::model::TraceParent;
 use longshore_jobs::model::policy::document::Policy;
 use longshore_jobs::model::policy::{Credentials, Place};
 use longshore_jobs::model::sigv4::Scope;
@@ -48,6 +47,7 @@ struct Question {
     /// Of the upload, or of the batch whose files' keys begin with `key`.
     owner: Uuid,
     is_prefix: bool,
+    traceparent: Option<String>,
 }
 
 impl Question {
@@ -74,7 +74,7 @@ impl Question {
             max_size: self.max_size,
             content_type: self.content_type.clone(),
             sha256: self.sha256,
-            traceparent: Some(TraceParent::begin()),
+            traceparent: self.traceparent.as_ref().map(|parent| parent.parse().unwrap()),
             expires_at: self.signed_at() + Duration::from_secs(self.life),
         }
     }
