@@ -1,7 +1,8 @@
 // The processes that work, each with its pools.
 
 import { get } from "./api.js";
-import { empty, table, when } from "./parts.js";
+import { empty, section, table, when } from "./parts.js";
+import { h } from "./tree.js";
 import { count, rate } from "./units.js";
 
 export const open = () => ({
@@ -10,24 +11,19 @@ export const open = () => ({
   gone: "This server does not tell of its workers.",
   draw: (workers) =>
     workers.length
-      ? table(
-          "Workers and their pools",
-          ["Worker", "Version", "Pool", "#Running", "#At most", "#Per second", "Started", "Seen"],
-          workers.flatMap((worker) =>
-            worker.pools.map((pool) => ({
-              key: `${worker.name} ${pool.pool}`,
-              cells: [
-                worker.name,
-                worker.version,
-                pool.pool,
-                count(pool.running),
-                count(pool.concurrency),
-                rate(pool.perSecond),
-                when(worker.startedAt),
-                when(worker.seenAt),
-              ],
-            })),
-          ),
-        )
+      ? workers.map((worker) => section(worker.name, seen(worker), pools(worker)))
       : empty("No worker runs: jobs wait. `longshore up` or `longshore worker` starts one."),
 });
+
+const seen = ({ version, startedAt, seenAt }) =>
+  h("p", { class: "muted" }, `Version ${version}, started `, when(startedAt), ", last seen ", when(seenAt));
+
+const pools = (worker) =>
+  table(
+    `Pools of ${worker.name}`,
+    ["Pool", "#Running", "#At most", "#Per second"],
+    worker.pools.map((pool) => ({
+      key: pool.pool,
+      cells: [pool.pool, count(pool.running), count(pool.concurrency), rate(pool.perSecond)],
+    })),
+  );
