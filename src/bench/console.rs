@@ -5,21 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use longshore_jobs::outside::BoxError;
-use reqwest::{Client, StatusCode};
+use reqwest::Client;
 use url::Url;
 
 use super::OwnServer;
 
-/// From the first request to the last answer; `None` where the service has no console.
-pub(super) async fn first_page(client: &Client, server: &OwnServer) -> Result<Option<Duration>, BoxError> {
+/// From the first request to the last answer.
+pub(super) async fn first_page(client: &Client, server: &OwnServer) -> Result<Duration, BoxError> {
     let (base, started) = (Url::parse(&server.url)?, Instant::now());
     let page = base.join("/console")?;
-    let answer = client.get(page.clone()).send().await?;
-    if answer.status() == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
     let mut loaded = HashSet::from([page.clone()]);
-    let mut wave = named(&page, &answer.error_for_status()?.text().await?)?;
+    let mut wave = named(&page, &load(client, page.clone()).await?)?;
     while !wave.is_empty() {
         wave.retain(|url| loaded.insert(url.clone()));
         let texts = try_join_all(wave.iter().map(|url| load(client, url.clone()))).await?;
@@ -28,7 +24,7 @@ pub(super) async fn first_page(client: &Client, server: &OwnServer) -> Result<Op
     }
     let overview = client.get(base.join("/api/admin/overview")?).bearer_auth(&server.token);
     overview.send().await?.error_for_status()?.bytes().await?;
-    Ok(Some(started.elapsed()))
+    Ok(started.elapsed())
 }
 
 async fn load(client: &Client, url: Url) -> Result<String, reqwest::Error> {

@@ -122,7 +122,7 @@ impl Scrapes {
         let (first, _) = get(&client, &url).await?;
         let (mut later, mut pages, mut text) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..LATER {
-            pages.extend(first_page(&client, &server).await?);
+            pages.push(first_page(&client, &server).await?);
             sleep(APART).await;
             let (took, said) = get(&client, &url).await?;
             later.push(took);
