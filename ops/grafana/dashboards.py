@@ -208,7 +208,7 @@ PIPELINE = board("longshore-pipeline", "longshore: pipeline", "Uploads from the 
             (rate("longshore_upload_bytes_total", "outcome"), "{{outcome}}"),
             (rate("longshore_dedupe_bytes_saved_total"), "not stored again"),
         ], "done: bytes that were new; deduplicated: bytes that the org had already.", THIRD),
-        graph("Requests to the API", "reqps", [(rate("longshore_http_requests_total", "code", 'route=~"/api/.*"'), "{{code}}")],
+        graph("Requests to the API", "reqps", [(rate("longshore_http_requests_total", "code", 'route=~"/api/.*", route!~"/api/admin/.*"'), "{{code}}")],
               "By status code.", THIRD, stacked=True),
     ]),
     ("What is the latency?", [

@@ -22,7 +22,6 @@ FOLDER = pathlib.Path(__file__).parent
 OPS = FOLDER.parent
 
 # Metrics that the program does not have yet, with their labels and the values that are matched. One that is there may not stay.
-POOLS = {"issue", "arrive", "verify", "store", "report", "upkeep"}
 TO_COME = {}
 # What `promtool check metrics` still finds. A finding that is gone may not stay here.
 FINDINGS_TO_GO = set()
@@ -30,7 +29,9 @@ FINDINGS_TO_GO = set()
 # What Prometheus itself adds to every series.
 ADDED = {"job": None, "instance": None}
 # Labels with values that come only as they happen, such as a failure's code. None: any value will do.
-OPEN_VALUES = {"code", "route", "method", "job", "instance"}
+OPEN_VALUES = {"code", "job", "instance"}
+# Histograms that are there from their first sample on, and the counter of the same doings that has all values from the start.
+SAME_DOINGS = {"longshore_http_request_duration_seconds": "longshore_http_requests_total"}
 VARIABLES = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h", "$job": ".*", "$pool": ".*"}
 
 
@@ -84,6 +85,10 @@ def series(text):
         of_name = found.setdefault(name, collections.defaultdict(set))
         for label, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""):
             of_name["exported_" + label if label in ADDED else label].add(value)
+    for histogram, counter in SAME_DOINGS.items():
+        for name in [name for name in found if name.startswith(histogram)]:
+            for label in found[name].keys() & found[counter].keys():
+                found[name][label] |= found[counter][label]
     return {name: dict(labels) for name, labels in found.items()}
 
 
