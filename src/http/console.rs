@@ -17,6 +17,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/console/console.css", "text/css; charset=utf-8", include_str!("console/console.css")),
     ("/console/api.js", SCRIPT, include_str!("console/api.js")),
     ("/console/app.js", SCRIPT, include_str!("console/app.js")),
+    ("/console/concerns.js", SCRIPT, include_str!("console/concerns.js")),
     ("/console/letter.js", SCRIPT, include_str!("console/letter.js")),
     ("/console/letters.js", SCRIPT, include_str!("console/letters.js")),
     ("/console/live.js", SCRIPT, include_str!("console/live.js")),
