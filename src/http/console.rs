@@ -15,6 +15,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const FILES: &[(&str, &str, &str)] = &[
     ("/console", "text/html; charset=utf-8", include_str!("console/index.html")),
     ("/console/console.css", "text/css; charset=utf-8", include_str!("console/console.css")),
+    ("/console/acts.js", SCRIPT, include_str!("console/acts.js")),
     ("/console/api.js", SCRIPT, include_str!("console/api.js")),
     ("/console/app.js", SCRIPT, include_str!("console/app.js")),
     ("/console/concerns.js", SCRIPT, include_str!("console/concerns.js")),
