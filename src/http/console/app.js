@@ -28,7 +28,7 @@ const REVOKED = "Your token is no longer accepted: it was revoked or has run out
 const $ = (id) => document.getElementById(id);
 
 /** What is not there this many times in a row is not asked for any more. */
-const GONE = 5;
+const GONE = 4;
 
 /** The open view, what it last heard and when; null while nobody is signed in. */
 let shown = null;

@@ -24,8 +24,8 @@ export const button = (text, onclick, { label, quiet = false, key = text } = {})
 export const field = (name, label, control) =>
   h("div", { key: name, class: "field" }, h("label", { for: name }, label), control);
 
-export const textField = (name, value = "") =>
-  h("input", { type: "text", id: name, name, maxlength: "200", autocomplete: "off", spellcheck: "false", value });
+export const textField = (name, value = "", more = {}) =>
+  h("input", { type: "text", id: name, name, maxlength: "200", autocomplete: "off", spellcheck: "false", value, ...more });
 
 export const empty = (...text) =>
   h(
