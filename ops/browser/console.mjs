@@ -237,7 +237,17 @@ export async function org_shows_its_report_and_has_it_rebuilt(person, server) {
 
   await person.presses("Rebuild the report");
 
-  await person.sees("The report of default is being recounted from its files.");
+  const told = person.page.getByText("The report of default is being recounted from its files.");
+  await told.waitFor();
+  let goOn;
+  await person.page.route("**/rebuild", async (route) => {
+    await new Promise((resolve) => (goOn = resolve));
+    await route.continue();
+  });
+  await person.presses("Rebuild the report");
+  await told.waitFor({ state: "detached" });
+  goOn();
+  await told.waitFor();
 }
 
 export async function addresses_lead_back_and_forward_and_survive_a_reload(person, server) {
@@ -259,6 +269,7 @@ export async function addresses_lead_back_and_forward_and_survive_a_reload(perso
   person.expects(/status of 404/);
   await person.opens("#/uploads/none");
   await person.sees("No upload and no file has this id.");
+  await person.sees("It is not asked for any more.");
 }
 
 export async function server_that_goes_away_is_told_and_waited_for(person, server) {

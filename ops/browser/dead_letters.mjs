@@ -83,7 +83,16 @@ export async function letters_are_filtered_and_settled_one_some_and_all_after_on
 
 export async function many_are_retried_in_parts_beside_other_acts_until_somebody_stops_it(person, server) {
   const doomed = await server.buries(["DL5.jpg"], "DL-5");
-  await person.hears("dead-letters?*", (part) => Object.assign(part, { count: 53_210 }));
+  const everything = {
+    kind: "fold_reports",
+    subject: "00000000-0000-0000-0000-000000000000",
+    subjectKind: null,
+    filename: null,
+  };
+  await person.hears("dead-letters?*", (part) => {
+    part.count = 53_210;
+    part.deadLetters.push({ ...part.deadLetters[0], id: "another", ...everything });
+  });
   const [{ id }] = await letters(server, "DL5");
   const asked = [];
   let goOn;
@@ -94,6 +103,8 @@ export async function many_are_retried_in_parts_beside_other_acts_until_somebody
   });
   await person.console(await admin(server), "#/dead-letters");
 
+  await person.sees("About everything");
+  await person.page.getByRole("button", { name: "Retry fold_reports of everything" }).waitFor();
   await person.presses("Retry all 53,210");
   await person.answers("Retry");
   await person.sees("10,000 jobs put on the queue again, of 53,210.");
