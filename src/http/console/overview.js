@@ -1,10 +1,11 @@
 // The first view: what needs a person, the funnel of uploads, the pools, and what runs beside them.
 
-import { get, now, post } from "./api.js";
+import { get, post } from "./api.js";
+import { concerns } from "./concerns.js";
 import { badge, button, empty, facts, link, section, table, when } from "./parts.js";
 import { ask } from "./question.js";
 import { h } from "./tree.js";
-import { bytes, count, counted, rate, span } from "./units.js";
+import { bytes, count, rate, span } from "./units.js";
 
 const WAITS = {
   requested: "for a policy",
@@ -12,10 +13,6 @@ const WAITS = {
   arrived: "to be hashed",
   verified: "to be stored",
 };
-/** In milliseconds: as the alert LongshoreWorkerMissing has it. */
-const SILENCE = 600_000;
-/** In seconds. Reports are folded within seconds; past this, nothing folds. */
-const STALE_REPORT = 300;
 
 export const open = (route, desk) => ({
   title: "Overview",
@@ -41,42 +38,6 @@ export const open = (route, desk) => ({
 });
 
 const engines = (names) => Object.entries(names ?? {}).map(([what, name]) => `${what} ${name}`);
-
-function concerns(overview) {
-  const failing = Object.entries(overview.checks)
-    .filter(([, outcome]) => outcome !== "ok")
-    .map(([name]) => name);
-  const paused = overview.pools.filter((pool) => pool.paused).map((pool) => pool.pool);
-  const idle = overview.pools.filter((pool) => pool.workers === 0).map((pool) => pool.pool);
-  const stale = overview.report.oldestDeltaAgeSeconds > STALE_REPORT;
-  const found = [
-    failing.length && ["bad", `${failing.join(", ")}: the check fails. Work that needs it waits.`],
-    overview.deadLetters && [
-      "bad",
-      link("#/dead-letters", counted(overview.deadLetters, "dead letter")),
-      overview.deadLetters === 1 ? ": a job that goes on only when you say so." : ": jobs that go on only when you say so.",
-    ],
-    paused.length && ["warn", `${paused.join(", ")}: paused until somebody resumes it.`],
-    idle.length && ["warn", `${idle.join(", ")}: no worker takes its jobs.`],
-    silent(overview.schedules) && [
-      "bad",
-      "No schedule has ticked for ten minutes: nothing is expired, polled for or put on again.",
-    ],
-    stale && ["warn", "The reports are behind: nothing has been folded for a while."],
-  ].filter(Boolean);
-  if (!found.length) return h("p", { key: "concerns", class: "concern", "data-tone": "good" }, "Nothing needs a person.");
-  return h(
-    "ul",
-    { key: "concerns", class: "concerns", "aria-label": "What needs a person" },
-    found.map(([tone, ...text]) => h("li", { class: "concern", "data-tone": tone }, text)),
-  );
-}
-
-/** By default several tick each minute; before the first tick nothing can be told. */
-function silent(schedules) {
-  const ticks = schedules.flatMap(({ lastTickAt }) => (lastTickAt ? [Date.parse(lastTickAt)] : []));
-  return ticks.length > 0 && now() - Math.max(...ticks) > SILENCE;
-}
 
 function funnel({ uploads, ended, endedCapped = [] }) {
   return [
@@ -114,7 +75,19 @@ function funnel({ uploads, ended, endedCapped = [] }) {
 }
 
 function pools(pools, desk) {
-  return table(
+  return [
+    pools.some(({ waiting }) => waiting === null) &&
+      h(
+        "p",
+        { key: "away", class: "muted" },
+        "The queue cannot be reached, so nobody can tell what waits and runs. Pause and resume work all the same.",
+      ),
+    staffed(pools, desk),
+  ];
+}
+
+const staffed = (pools, desk) =>
+  table(
     "Pools of workers and what waits for them",
     ["Pool", "State", "#Waiting", "#Due", "#Oldest", "#Running", "#Per second", "#Workers", "#Dead", ""],
     pools.map((pool) => ({
@@ -136,7 +109,6 @@ function pools(pools, desk) {
       ],
     })),
   );
-}
 
 async function switchPool({ pool, paused }, desk) {
   const question = {
@@ -169,7 +141,7 @@ const sweep = (found) =>
   found.length
     ? facts(
         found.map(({ kind, orphans, bytes: size, asOf }) => [
-          { staging: "In staging, needed by no upload", blob: "Blobs that no row names", row: "Files without their bytes" }[
+          { staging: "In staging, needed by no upload", blob: "Blobs that no row names", row: "Blobs without their bytes" }[
             kind
           ] ?? kind,
           [`${count(orphans)}${size === null ? "" : `, ${bytes(size)}`}, `, when(asOf)],
