@@ -110,8 +110,7 @@ impl<T: Clone + Send + 'static> Kept<T> {
 
     fn shown(&self, last: Last<T>) -> T {
         if let Some(what) = self.0.scraped_as {
-            metrics::gauge!("longshore_reading_age_seconds", "reading" => what)
-                .set(last.begun.elapsed().as_secs_f64());
+            metrics::gauge!("longshore_reading_age_seconds", "reading" => what).set(last.begun.elapsed().as_secs_f64());
         }
         last.counted
     }

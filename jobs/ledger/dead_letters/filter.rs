@@ -67,8 +67,7 @@ impl Filter {
     pub async fn bounded(mut self, db: &Db) -> Result<Self, LedgerError> {
         if self.before.is_none() {
             let query = AssertSqlSafe(format!("select id {} order by id desc limit 1", self.text(db)));
-            self.before =
-                sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), self).fetch_optional(c).await)?;
+            self.before = sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), self).fetch_optional(c).await)?;
         }
         Ok(self)
     }
