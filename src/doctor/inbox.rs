@@ -6,7 +6,7 @@ use longshore_jobs::job::with_causes;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{KNOCKING, Outcome, silent};
+use super::{KNOCKING, Outcome, silent, told};
 use crate::app::sqs_options;
 use crate::config::{Config, InboxEngine};
 use crate::inbox::InboxError;
@@ -25,7 +25,11 @@ pub(super) async fn look(config: &Config) -> (Outcome, Option<String>) {
         InboxEngine::Local => Outcome::ok("the local bucket tells the process that serves it"),
         InboxEngine::Webhook => Outcome::ok("a secret is set; the S3 server has to post to /api/notices with it"),
         InboxEngine::None => Outcome::warning(
-            "inbox_url is none: an upload is noticed by its callback, or by the poller a minute after its policy ends",
+            format!(
+                "inbox_url is none: an upload is noticed by its callback, or by the poller, which looks {} after it is handed \
+                 out, ten minutes later, and when its policy ends",
+                told(config.limits.first_poll)
+            ),
             "set inbox_url to sqs+https://… or webhook:, unless every client calls back",
         ),
         InboxEngine::Sqs(queue) => return look_at_queue(config, queue).await,
