@@ -3,6 +3,7 @@
 mod letters;
 mod orgs;
 mod search;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -33,6 +34,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/admin/orgs/{id}/report", ""),
     ("POST", "/api/admin/orgs/{id}/rebuild", ""),
     ("GET", "/api/admin/orgs/{id}/metrics", ""),
+    ("GET", "/api/admin/uploads?status=rejected", ""),
     ("GET", "/api/admin/uploads/{id}", ""),
     ("GET", "/api/admin/workers", ""),
     ("GET", "/api/admin/search?q=x", ""),
