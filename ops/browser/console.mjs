@@ -74,6 +74,96 @@ export async function pool_is_paused_after_one_question_and_resumed_without(pers
   assert.equal((await server.settles(id)).status, "done");
 }
 
+export async function overview_names_what_an_alert_would(person, server) {
+  const changed = (change) =>
+    person.hears("overview", ({ overview: [overview] }) => {
+      const pool = (name) => overview.pools.find(({ pool }) => pool === name);
+      change(overview, pool);
+    });
+  const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
+  const found = (orphans) => [{ kind: "row", orphans, bytes: 7, asOf: ago(60) }];
+  await changed((overview, pool) => {
+    Object.assign(pool("verify"), { due: 5, oldestAgeSeconds: 300 });
+    Object.assign(pool("issue"), { due: 1, oldestAgeSeconds: 30 });
+    overview.report.oldestDeltaAgeSeconds = 300;
+    overview.schedules = [{ kind: "fold_reports", lastTickAt: ago(500) }];
+    overview.sweep = [...found(0), { kind: "blob", orphans: 4, bytes: 7, asOf: ago(60) }];
+  });
+  await person.console(await admin(server));
+  await person.sees("Nothing needs a person.");
+
+  await changed((overview, pool) => {
+    Object.assign(pool("verify"), { due: 5, oldestAgeSeconds: 301 });
+    Object.assign(pool("issue"), { due: 1, oldestAgeSeconds: 31 });
+    Object.assign(pool("store"), { paused: true, pausedAt: ago(90), due: 2, oldestAgeSeconds: 60 });
+    overview.report.oldestDeltaAgeSeconds = 301;
+    overview.schedules = [{ kind: "fold_reports", lastTickAt: ago(660) }];
+    overview.sweep = found(2);
+    overview.checks.bucket = "failed";
+  });
+  for (const told of [
+    "bucket: the check fails.",
+    "The bucket has lost the bytes of 2 blobs",
+    "store: paused until somebody resumes it. 2 jobs are due, the oldest for 1 min.",
+    "issue: 1 job is due, the oldest for 31 s.",
+    "verify: 5 jobs are due, the oldest for 5 min 1 s.",
+    "No schedule has ticked for ten minutes",
+    "The reports are behind",
+  ])
+    await person.sees(told);
+  assert.equal(await person.page.getByText("Nothing needs a person.").count(), 0);
+  await person.looks("overview-concerns");
+}
+
+export async function pools_can_be_paused_while_the_queue_is_away(person, server) {
+  await person.hears("overview", ({ overview: [overview] }) => {
+    const unknown = { waiting: null, due: null, running: null, oldestAgeSeconds: null };
+    for (const pool of overview.pools) Object.assign(pool, unknown);
+    overview.checks.queue = "failed";
+  });
+  await person.console(await admin(server));
+
+  await person.sees("The queue cannot be reached, so nobody can tell what waits and runs.");
+  await person.sees("queue: the check fails.");
+  await person.page.getByRole("row", { name: /^report open – – – –/ }).waitFor();
+  await person.looks("overview-queue-away");
+  await person.presses("Pause report");
+  await person.answers("Pause report");
+  await person.sees("report is paused.");
+  await server.api("POST", "admin/pools/report/resume");
+}
+
+export async function names_hide_nothing_and_turn_nothing_around(person, server) {
+  const names = { "\u202Egpj.exe": "[U+202E]gpj.exe", "\u200B": "[U+200B]", "חשבון.pdf": "חשבון.pdf" };
+  for (const name of Object.keys(names)) await server.settles(await server.sends(name, name, "HOSTILE-1"));
+  await person.console(await admin(server), "#/search?q=HOSTILE-1");
+
+  for (const shown of Object.values(names))
+    await person.page.getByRole("link", { name: shown, exact: true }).first().waitFor();
+  await person.looks("search-hostile");
+  await person.follows("[U+202E]gpj.exe");
+  await person.titled("[U+202E]gpj.exe · Upload · longshore console");
+}
+
+export async function batch_that_is_found_leads_to_a_command(person, server) {
+  const {
+    batches: [{ id }],
+  } = await server.api("POST", "batches", {
+    mode: "prefix",
+    maxFiles: 5,
+    maxFileSize: 1000,
+    target: { kind: "style", number: "BATCH-1" },
+  });
+  await person.console(await admin(server), `#/search?q=${id}`);
+  await person.sees(`longshore status ${id}`);
+  await person.looks("search-batch");
+
+  person.expects(/status of 404/);
+  await person.opens(`#/uploads/${id}`);
+  await person.follows("Search for what has it");
+  await person.sees(`longshore status ${id}`);
+}
+
 export async function timeline_of_an_upload_that_is_done_shows_each_step(person, server) {
   const id = await server.sends("way.txt", "a way", "WAY-1");
   const { fileId } = await server.settles(id);
@@ -147,7 +237,17 @@ export async function org_shows_its_report_and_has_it_rebuilt(person, server) {
 
   await person.presses("Rebuild the report");
 
-  await person.sees("The report of default is being recounted from its files.");
+  const told = person.page.getByText("The report of default is being recounted from its files.");
+  await told.waitFor();
+  let goOn;
+  await person.page.route("**/rebuild", async (route) => {
+    await new Promise((resolve) => (goOn = resolve));
+    await route.continue();
+  });
+  await person.presses("Rebuild the report");
+  await told.waitFor({ state: "detached" });
+  goOn();
+  await told.waitFor();
 }
 
 export async function addresses_lead_back_and_forward_and_survive_a_reload(person, server) {
@@ -169,6 +269,7 @@ export async function addresses_lead_back_and_forward_and_survive_a_reload(perso
   person.expects(/status of 404/);
   await person.opens("#/uploads/none");
   await person.sees("No upload and no file has this id.");
+  await person.sees("It is not asked for any more.");
 }
 
 export async function server_that_goes_away_is_told_and_waited_for(person, server) {

@@ -81,6 +81,83 @@ export async function letters_are_filtered_and_settled_one_some_and_all_after_on
   for (const { id } of doomed.slice(2)) assert.equal((await server.settles(id)).status, "done");
 }
 
+export async function many_are_retried_in_parts_beside_other_acts_until_somebody_stops_it(person, server) {
+  const doomed = await server.buries(["DL5.jpg"], "DL-5");
+  const everything = {
+    kind: "fold_reports",
+    subject: "00000000-0000-0000-0000-000000000000",
+    subjectKind: null,
+    filename: null,
+  };
+  await person.hears("dead-letters?*", (part) => {
+    part.count = 53_210;
+    part.deadLetters.push({ ...part.deadLetters[0], id: "another", ...everything });
+  });
+  const [{ id }] = await letters(server, "DL5");
+  const asked = [];
+  let goOn;
+  await person.page.route("**/api/admin/dead-letters/retry", async (route) => {
+    asked.push(route.request().postDataJSON());
+    if (asked.length > 1) await new Promise((resolve) => (goOn = resolve));
+    await route.fulfill({ json: { putOn: 10_000, unknown: 0, more: true, before: id } });
+  });
+  await person.console(await admin(server), "#/dead-letters");
+
+  await person.sees("About everything");
+  await person.page.getByRole("button", { name: "Retry fold_reports of everything" }).waitFor();
+  await person.presses("Retry all 53,210");
+  await person.answers("Retry");
+  await person.sees("10,000 jobs put on the queue again, of 53,210.");
+  await person.follows("Overview");
+  await person.presses("Pause report");
+  await person.answers("Pause report");
+  await person.sees("report is paused. Its jobs wait until it is resumed.");
+  await person.looks("acts-side-by-side");
+  await person.presses("Resume report");
+  await person.sees("report is resumed.");
+  await person.presses("Stop");
+  await person.sees("Stopping …");
+  goOn();
+
+  await person.sees("Stopped. 20,000 jobs put on the queue again. The others are still dead letters.");
+  assert.deepEqual(asked, [{ filter: { before: id } }, { filter: { before: id } }], "none that dies later is meant");
+  assert.equal(await person.page.getByText("of 53,210").count(), 0, "nothing is under way");
+  await person.page.unrouteAll();
+  for (const { mend } of doomed) await mend();
+  await server.api("POST", "admin/dead-letters/retry", { filter: {} });
+}
+
+export async function filter_takes_an_org_by_its_name_and_keeps_what_is_seen_meanwhile(person, server) {
+  const doomed = await server.buries(["DL6.jpg"], "DL-6");
+  const {
+    orgs: [org],
+  } = await server.api("GET", "admin/orgs?name=default");
+  await person.console(await admin(server), "#/dead-letters");
+  await person.sees("DL6.jpg");
+  const field = person.page.getByLabel("Org, by name or id");
+  await field.fill("nobody's");
+  await field.press("Enter");
+  await person.page.waitForFunction(() => document.querySelector("#org").validationMessage === "No org is called so.");
+
+  let goOn;
+  await person.page.route("**/api/admin/dead-letters?*org=*", async (route) => {
+    await new Promise((resolve) => (goOn = resolve));
+    await route.continue();
+  });
+  await field.fill("default");
+  await field.press("Enter");
+  await until(() => goOn);
+  assert.match(person.page.url(), new RegExp(`org=${org.id}$`));
+  assert.equal(await person.focused(), "org", "the focus stays");
+  await person.sees("DL6.jpg");
+  await person.page.unrouteAll({ behavior: "ignoreErrors" });
+  goOn();
+
+  await person.follows("Show all");
+  for (const { mend } of doomed) await mend();
+  await server.api("POST", "admin/dead-letters/retry", { filter: {} });
+}
+
 export async function keyboard_alone_gets_from_the_door_to_a_retried_letter(person, server) {
   const [upload] = await server.buries(["DL3.jpg"], "DL-3");
   await upload.mend();

@@ -93,6 +93,17 @@ export class Person {
     assert.fail(`${role} ${name} is not reached by Tab`);
   }
 
+  /** From now on what the server answers is changed before the browser has it. */
+  async hears(path, change) {
+    await this.page.unrouteAll({ behavior: "wait" });
+    await this.page.route(`**/api/admin/${path}`, async (route) => {
+      const response = await route.fetch();
+      const json = await response.json();
+      change(json);
+      await route.fulfill({ response, json });
+    });
+  }
+
   type = (text) => this.page.keyboard.type(text);
 
   press = (key) => this.page.keyboard.press(key);

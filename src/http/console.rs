@@ -15,12 +15,14 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const FILES: &[(&str, &str, &str)] = &[
     ("/console", "text/html; charset=utf-8", include_str!("console/index.html")),
     ("/console/console.css", "text/css; charset=utf-8", include_str!("console/console.css")),
+    ("/console/acts.js", SCRIPT, include_str!("console/acts.js")),
     ("/console/api.js", SCRIPT, include_str!("console/api.js")),
     ("/console/app.js", SCRIPT, include_str!("console/app.js")),
     ("/console/concerns.js", SCRIPT, include_str!("console/concerns.js")),
     ("/console/letter.js", SCRIPT, include_str!("console/letter.js")),
     ("/console/letters.js", SCRIPT, include_str!("console/letters.js")),
     ("/console/live.js", SCRIPT, include_str!("console/live.js")),
+    ("/console/org_choice.js", SCRIPT, include_str!("console/org_choice.js")),
     ("/console/orgs.js", SCRIPT, include_str!("console/orgs.js")),
     ("/console/overview.js", SCRIPT, include_str!("console/overview.js")),
     ("/console/parts.js", SCRIPT, include_str!("console/parts.js")),
@@ -48,6 +50,8 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use longshore_jobs::job::Pool;
+
     use super::super::testing::World;
     use super::*;
 
@@ -75,6 +79,13 @@ mod tests {
                 assert!(!text.contains(word), "{path} has {word}");
             }
         }
+    }
+
+    #[test]
+    fn pools_to_choose_from_are_all_there_are() {
+        let pools: Vec<_> = Pool::ALL.iter().map(|pool| format!("\"{pool}\"")).collect();
+
+        assert!(include_str!("console/letters.js").contains(&format!("const POOLS = [{}];", pools.join(", "))));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 const TOKEN = "longshore.console.token";
 const PATIENCE = 20_000;
+/** Some acts are about very many things. */
+const MORE_PATIENCE = 120_000;
 
 /** The server understood and said no. */
 export class Refused extends Error {
@@ -17,6 +19,14 @@ export class Unreachable extends Error {}
 export const signedIn = () => sessionStorage.getItem(TOKEN) !== null;
 export const remember = (token) => sessionStorage.setItem(TOKEN, token);
 export const forget = () => sessionStorage.removeItem(TOKEN);
+
+/** The same while the trouble lasts, so that it is read out once. */
+export function sentence(fault) {
+  if (fault instanceof Refused && fault.status === 403) return `Your token may not do this any more: ${fault.message}`;
+  if (fault instanceof Refused) return `The server refused: ${fault.message}`;
+  if (fault instanceof Unreachable) return `${fault.message} It is asked again every few seconds.`;
+  return "The server's answer cannot be read. It may be of another version: reload this page.";
+}
 
 let skew = 0;
 
@@ -37,7 +47,7 @@ async function call(method, path, { body, signal, token = sessionStorage.getItem
   if (!/^[\x21-\x7e]+$/.test(token ?? "")) throw new Refused(401, "This is no token.");
   const headers = { authorization: `Bearer ${token}` };
   if (body) headers["content-type"] = "application/json";
-  const limit = AbortSignal.timeout(PATIENCE);
+  const limit = AbortSignal.timeout(method === "POST" ? MORE_PATIENCE : PATIENCE);
   let answer;
   let told;
   try {

@@ -1,15 +1,16 @@
 // The frame of the console: who is signed in, which view is open by the address, and how fresh what it shows is.
 
-import { Refused, Unreachable, forget, get, remember, signedIn } from "./api.js";
+import { abandon, begin, untell } from "./acts.js";
+import { Refused, forget, get, remember, sentence, signedIn } from "./api.js";
 import { follow } from "./live.js";
 import * as letters from "./letters.js";
 import * as orgs from "./orgs.js";
 import * as overview from "./overview.js";
-import { empty, link, prose } from "./parts.js";
+import { called, empty, link, prose } from "./parts.js";
 import { unask } from "./question.js";
 import * as search from "./search.js";
-import { draw, h } from "./tree.js";
-import { span } from "./units.js";
+import { draw, drawHeld, h } from "./tree.js";
+import { plain, span } from "./units.js";
 import * as upload from "./upload.js";
 import * as workers from "./workers.js";
 
@@ -26,9 +27,12 @@ const REVOKED = "Your token is no longer accepted: it was revoked or has run out
 
 const $ = (id) => document.getElementById(id);
 
+/** What is not there this many times in a row is not asked for any more. */
+const GONE = 4;
+
 /** The open view, what it last heard and when; null while nobody is signed in. */
 let shown = null;
-let acting = false;
+let signingIn = false;
 
 // ---- Views --------------------------------------------------------------------------------------------------------------
 
@@ -46,6 +50,12 @@ function decode(text) {
   }
 }
 
+function unpaged(query) {
+  const rest = new URLSearchParams(query);
+  rest.delete("after");
+  return rest.toString();
+}
+
 function navigate() {
   if (!signedIn()) return;
   const asked = route();
@@ -53,13 +63,15 @@ function navigate() {
   before?.live.stop();
   unask();
   const view = (Object.hasOwn(VIEWS, asked.view) ? VIEWS[asked.view] : NOWHERE).open(asked, { act, redraw });
-  shown = { asked, view, news: null, at: null, fault: null };
   const same = before && before.asked.view === asked.view && before.asked.id === asked.id;
-  if (!same) tell("");
+  const onward = same && unpaged(before.asked.query) === unpaged(asked.query);
+  shown = { asked, view, news: null, at: null, fault: null, misses: 0, before: null, leads: onward };
+  // Another filter of the same view leaves a person where they are, and what they saw until its answer is there.
+  if (same) Object.assign(shown, { before: before.news === null ? before.before : before, at: before.at });
+  else untell();
   $("q").value = (asked.view === "search" && asked.query.get("q")) || "";
   redraw();
   shown.live = follow(view.load, told(shown));
-  // Another filter of the same view leaves a person where they are.
   if (before && !same) $("heading").focus();
 }
 
@@ -68,18 +80,24 @@ const told =
   ({ news, fault }) => {
     if (mine !== shown) return;
     if (fault instanceof Refused && fault.status === 401) return showDoor(REVOKED);
+    const leads = mine.leads && !fault;
     mine.fault = fault ?? null;
-    if (!fault) Object.assign(mine, { news, at: Date.now() });
+    mine.misses = isGone(fault) ? mine.misses + 1 : 0;
+    if (mine.misses === GONE) mine.live.stop();
+    if (!fault) Object.assign(mine, { news, at: Date.now(), before: null, leads: false });
     redraw();
+    // Another part of a list is read from its top.
+    if (leads) $("heading").focus();
   };
 
 function redraw() {
   if (!shown) return;
   fill();
-  const { view, news, fault, asked } = shown;
-  const title = (news && view.name?.(news)) ?? view.title;
-  if ($("heading").textContent !== title) $("heading").textContent = title;
-  document.title = `${title === view.title ? title : `${title} · ${view.title}`} · longshore console`;
+  const { fault, asked } = shown;
+  const { view, news } = seen();
+  const title = (news !== null && view.name?.(news)) || view.title;
+  draw($("heading"), called(title));
+  document.title = plain(`${title === view.title ? title : `${title} · ${view.title}`} · longshore console`);
   for (const place of $("nav").children) {
     if (place.getAttribute("href") === `#/${asked.view}`) place.setAttribute("aria-current", "page");
     else place.removeAttribute("aria-current");
@@ -90,68 +108,36 @@ function redraw() {
 
 const isGone = (fault) => fault instanceof Refused && fault.status === 404;
 
-/** Draws the view; whoever had the focus in something that is no more has it on the heading. */
+/** What was heard last: by the open view, or by the one before it as long as its own answer may come. */
+const seen = () => (shown.before && !(shown.fault instanceof Refused) ? shown.before : shown);
+
 function fill() {
-  const held = $("view").contains(document.activeElement);
   try {
-    draw($("view"), content(shown));
+    drawHeld($("view"), content(seen()));
   } catch (error) {
     console.error(error);
-    Object.assign(shown, { news: null, fault: error });
+    Object.assign(shown, { news: null, before: null, fault: error });
     draw($("view"));
   }
-  if (held && document.activeElement === document.body) $("heading").focus({ preventScroll: true });
 }
 
-function content({ view, news, fault }) {
-  if (isGone(fault)) return empty(view.gone ?? "There is no such thing.");
+function content({ view, news, fault, misses }) {
+  if (isGone(fault))
+    return empty(view.gone ?? "There is no such thing.", misses >= GONE && " It is not asked for any more.");
   if (news !== null) return view.draw(news);
   return !fault && empty("Loading …");
 }
 
-/** The same while the trouble lasts, so that it is read out once. */
-function sentence(fault) {
-  if (fault instanceof Refused && fault.status === 403) return `Your token may not do this any more: ${fault.message}`;
-  if (fault instanceof Refused) return `The server refused: ${fault.message}`;
-  if (fault instanceof Unreachable) return `${fault.message} It is asked again every few seconds.`;
-  return "The server's answer cannot be read. It may be of another version: reload this page.";
-}
+const act = (thing) => begin(thing, { lockedOut: () => showDoor(REVOKED), ended: () => shown?.live.again() });
 
 /** How old what is shown is; seen, but not read out. */
 function freshen() {
   const { at = null, fault = null } = shown ?? {};
   const age = (Date.now() - at) / 1000;
   const old = fault !== null || age >= 5;
-  const text = at === null ? "" : old ? `As of ${span(Math.max(1, Math.floor(age)))} ago` : "Live";
+  const text = at === null || isGone(fault) ? "" : old ? `As of ${span(Math.max(1, Math.floor(age)))} ago` : "Live";
   $("fresh").dataset.tone = fault ? "bad" : "good";
   if ($("fresh").textContent !== text) $("fresh").textContent = text;
-}
-
-// ---- Acts ---------------------------------------------------------------------------------------------------------------
-
-/** Does one thing at a time, and says what came of it. True when it went well. */
-async function act(thing) {
-  if (acting) return false;
-  acting = true;
-  try {
-    tell(await thing(), "good");
-    return true;
-  } catch (fault) {
-    if (fault instanceof Refused && fault.status === 401) showDoor(REVOKED);
-    else
-      tell(
-        fault instanceof Unreachable ? `${fault.message} Look whether it happened before you try again.` : sentence(fault),
-        "bad",
-      );
-    return false;
-  } finally {
-    acting = false;
-    shown?.live.again();
-  }
-}
-
-function tell(text, tone = "calm") {
-  draw($("told"), text && h("p", { class: "note", "data-tone": tone }, text));
 }
 
 // ---- Coming in and going out --------------------------------------------------------------------------------------------
@@ -162,7 +148,8 @@ function showDoor(message = "") {
   shown = null;
   unask();
   show(false);
-  for (const part of ["view", "trouble", "told"]) draw($(part));
+  abandon();
+  for (const part of ["view", "trouble", "heading"]) draw($(part));
   $("q").value = $("token").value = "";
   document.title = "Sign in · longshore console";
   draw($("door-fault"), message);
@@ -181,8 +168,8 @@ async function signIn(event) {
     draw($("door-fault"), "Paste your token first.");
     return $("token").focus();
   }
-  if (acting) return;
-  acting = true;
+  if (signingIn) return;
+  signingIn = true;
   draw($("door-fault"));
   try {
     await get("overview", null, token);
@@ -195,7 +182,7 @@ async function signIn(event) {
     draw($("door-fault"), prose(refusal(fault)));
     $("token").focus();
   }
-  acting = false;
+  signingIn = false;
 }
 
 function refusal(fault) {

@@ -1,10 +1,10 @@
 // A dead letter in full, and what can be done with it.
 
 import { get, post } from "./api.js";
-import { at, badge, button, facts, link, prose, when } from "./parts.js";
+import { at, badge, button, called, facts, link, prose, when } from "./parts.js";
 import { ask } from "./question.js";
 import { h } from "./tree.js";
-import { count, counted } from "./units.js";
+import { count, counted, lines, plain } from "./units.js";
 
 /** One by itself. */
 export const open = ({ id }, desk) => ({
@@ -33,7 +33,7 @@ export const show = (letter, desk, tick = null) =>
       ),
     ),
     h("p", { class: "about" }, about(letter)),
-    h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, letter.error),
+    h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, lines(letter.error)),
     h("p", { class: "advice" }, prose(letter.advice)),
     h(
       "details",
@@ -42,7 +42,7 @@ export const show = (letter, desk, tick = null) =>
       h(
         "pre",
         { tabindex: "0", "aria-label": "Payload" },
-        typeof letter.payload === "string" ? letter.payload : JSON.stringify(letter.payload, null, 2),
+        lines(typeof letter.payload === "string" ? letter.payload : JSON.stringify(letter.payload, null, 2)),
       ),
       facts([
         ["Letter", letter.id],
@@ -64,12 +64,13 @@ export const show = (letter, desk, tick = null) =>
     ),
   );
 
-export const name = (letter) => letter.filename ?? letter.subject;
+/** What the job was about; the nil UUID is that of a job about everything. */
+export const name = ({ filename, subject }) => plain(filename ?? (/^[0-]+$/.test(subject) ? "everything" : subject));
 
 function about(letter) {
-  if (letter.subjectKind === "upload") return ["Upload ", link(at("uploads", letter.subject), name(letter))];
+  if (letter.subjectKind === "upload") return ["Upload ", link(at("uploads", letter.subject), called(name(letter)))];
   if (letter.subjectKind === "org") return ["Org ", link(at("orgs", letter.subject), letter.subject)];
-  return `${{ batch: "Batch", blob: "Blob" }[letter.subjectKind] ?? "About"} ${name(letter)}`;
+  return [{ batch: "Batch ", blob: "Blob " }[letter.subjectKind] ?? "About ", called(name(letter))];
 }
 
 const QUESTIONS = {
@@ -90,23 +91,34 @@ const QUESTIONS = {
 export async function settle(verb, chosen, number, desk, capped = false) {
   const question = QUESTIONS[verb](number === 1);
   question.title = `${question.act} ${count(number, capped)} dead ${number === 1 ? "letter" : "letters"}?`;
-  if (!(await ask(question))) return false;
-  return desk.act(async () => {
-    const told = await all(verb, chosen, capped ? Infinity : number);
-    const done =
-      verb === "retry"
-        ? `${counted(told.changed, "job")} put on the queue again.`
-        : `${counted(told.changed, "dead letter")} discarded.`;
-    return told.unknown ? `${done} ${count(told.unknown)} stay: this version knows no such job.` : done;
+  if (!(await ask(question))) return;
+  await desk.act(async (doing) => {
+    const { changed, unknown, more } = await all(verb, chosen, doing, `${count(number, capped)}`);
+    const gone = number - changed - unknown;
+    const told = [
+      more && "Stopped.",
+      `${said(verb, changed)}.`,
+      more && "The others are still dead letters.",
+      unknown > 0 && `${counted(unknown, "letter stays", "letters stay")}: this version knows no such job.`,
+      !more && !capped && gone > 0 && `${counted(gone, "letter was", "letters were")} gone already.`,
+    ];
+    return { text: told.filter(Boolean).join(" "), tone: more || unknown || !changed ? "warn" : "good" };
   });
 }
 
-/** The server takes some thousands in one go. What died anew meanwhile is not taken again: no more than were asked about. */
-async function all(verb, chosen, limit) {
+const said = (verb, number) =>
+  verb === "retry" ? `${counted(number, "job")} put on the queue again` : `${counted(number, "dead letter")} discarded`;
+
+/**
+ * The server takes some thousands in one go, the oldest first. Those that die after the first call are not meant: one that
+ * dies again at once would be taken over and over.
+ */
+async function all(verb, chosen, doing, number) {
   for (let changed = 0; ;) {
-    const told = await post(`dead-letters/${verb}`, chosen);
-    const some = told.putOn ?? told.discarded ?? 0;
-    changed += some;
-    if (!told.more || !some || changed >= limit) return { changed, unknown: told.unknown ?? 0 };
+    const { putOn, discarded, unknown, more, before } = await post(`dead-letters/${verb}`, chosen);
+    changed += putOn ?? discarded;
+    if (!more || doing.stopped) return { changed, unknown, more };
+    chosen = { filter: { ...chosen.filter, before } };
+    doing.tells(`${said(verb, changed)}, of ${number}.`);
   }
 }

@@ -2,12 +2,14 @@
 
 import { get, query } from "./api.js";
 import * as letter from "./letter.js";
+import { Orgs } from "./org_choice.js";
 import { at, button, empty, field, link, textField } from "./parts.js";
 import { h } from "./tree.js";
-import { count } from "./units.js";
+import { count, plain } from "./units.js";
 
 const FIELDS = ["kind", "pool", "reason", "org", "error"];
-const NAMES = { kind: "Job", pool: "Pool", reason: "Reason", org: "Org" };
+/** As `Pool` has them: they cannot be asked for while the queue is away, which is when letters are looked at. */
+const POOLS = ["issue", "arrive", "verify", "store", "report", "upkeep"];
 const PART = 30;
 
 export function open(route, desk) {
@@ -15,21 +17,18 @@ export function open(route, desk) {
   const filter = Object.fromEntries(FIELDS.map((name) => [name, route.query.get(name) ?? ""]).filter(([, value]) => value));
   const after = route.query.get("after");
   const ticked = new Set();
-  let choices = null;
+  const orgs = new Orgs(filter.org, desk);
   return {
     title: "Dead letters",
     load: async (signal) => {
-      choices ??= await choose(signal);
-      return get(`dead-letters${query({ ...filter, after, perPage: PART })}`, signal);
+      const [part] = await Promise.all([
+        get(`dead-letters${query({ ...filter, after, perPage: PART })}`, signal),
+        orgs.known(signal),
+      ]);
+      return part;
     },
-    draw: (part) => list(part, { filter, after, ticked, choices, desk }),
+    draw: (part) => list(part, { filter, after, ticked, orgs, desk }),
   };
-}
-
-/** What pools and orgs there are to choose from: read once. */
-async function choose(signal) {
-  const [pools, orgs] = await Promise.all([get("pools", signal), get("orgs?perPage=100", signal)]);
-  return { pool: pools.pools.map(({ pool }) => [pool, pool]), org: orgs.orgs.map(({ id, name }) => [id, name]) };
 }
 
 function list(part, view) {
@@ -82,13 +81,16 @@ const groups = (kinds, filter) =>
     ),
   );
 
-function form(kinds, { filter, choices }) {
-  const once = (name) => [...new Set(kinds.map((one) => one[name]))].sort().map((value) => [value, value]);
-  const options = { ...choices, kind: once("kind"), reason: once("reason") };
+function form(kinds, { filter, orgs }) {
+  const once = (name) => [...new Set(kinds.map((one) => one[name]))].sort();
+  const choice = (name, text, options) => field(name, text, select(name, filter[name], options));
   return h(
     "form",
-    { key: "filter", class: "filter card", "aria-label": "Filter", onsubmit: submit },
-    Object.entries(NAMES).map(([name, text]) => field(name, text, select(name, filter[name], options[name]))),
+    { key: "filter", class: "filter card", "aria-label": "Filter", onsubmit: (event) => submit(event, orgs) },
+    choice("kind", "Job", once("kind")),
+    choice("pool", "Pool", POOLS),
+    choice("reason", "Reason", once("reason")),
+    orgs.field("org", "Org, by name or id"),
     field("error", "Error contains", textField("error", filter.error)),
     h(
       "div",
@@ -101,18 +103,21 @@ function form(kinds, { filter, choices }) {
 
 /** What is chosen is among the choices, also when nothing of it is left. */
 function select(name, chosen = "", options) {
-  const all = chosen && !options.some(([value]) => value === chosen) ? [...options, [chosen, chosen]] : options;
+  const all = chosen && !options.includes(chosen) ? [...options, chosen] : options;
   return h(
     "select",
     { id: name, name, value: chosen },
     h("option", { value: "", key: "" }, "any"),
-    all.map(([value, text]) => h("option", { value, key: value }, text)),
+    all.map((value) => h("option", { value, key: value }, plain(value))),
   );
 }
 
-function submit(event) {
+async function submit(event, orgs) {
   event.preventDefault();
-  location.hash = address(Object.fromEntries([...new FormData(event.target)].map(([name, value]) => [name, value.trim()])));
+  const form = event.target;
+  const fields = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value.trim()]));
+  const org = fields.org && (await orgs.idOf(fields.org, form.elements.org));
+  if (org !== null && form.isConnected) location.hash = address({ ...fields, org });
 }
 
 const box = ({ id, kind, ...rest }, ticked, desk) =>
@@ -127,12 +132,14 @@ const box = ({ id, kind, ...rest }, ticked, desk) =>
     },
   });
 
-function bulk(part, { filter, ticked, desk }) {
+function bulk(part, { filter, after, ticked, desk }) {
   const letters = part.deadLetters;
   const every = letters.every(({ id }) => ticked.has(id));
   const some = ticked.size > 0;
   const number = some ? ticked.size : part.count;
-  const chosen = some ? { ids: [...ticked] } : { filter };
+  // Seen from the top, the newest is known: what dies while the question is read was not asked about.
+  const before = after ? undefined : letters[0].id;
+  const chosen = some ? { ids: [...ticked] } : { filter: { ...filter, before } };
   const what = some
     ? `${count(number)} chosen`
     : `all ${count(number, part.countCapped)}${Object.keys(filter).length ? " that fit" : ""}`;
@@ -153,7 +160,8 @@ function bulk(part, { filter, ticked, desk }) {
       }),
       letters.length === 1 ? "Choose the one shown" : `Choose the ${count(letters.length)} shown`,
     ),
-    button(`Retry ${what}`, go("retry"), { key: "retry" }),
-    button(`Discard ${what}`, go("discard"), { key: "discard", quiet: true }),
+    // What is about to be pressed does not come to mean all when the chosen ones go.
+    button(`Retry ${what}`, go("retry"), { key: `retry ${some}` }),
+    button(`Discard ${what}`, go("discard"), { key: `discard ${some}`, quiet: true }),
   );
 }

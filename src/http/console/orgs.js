@@ -1,7 +1,7 @@
 // Orgs with their reports, and one org with its figures.
 
 import { get, post, query } from "./api.js";
-import { STATUS_TONES, at, button, empty, facts, field, link, section, table, textField, when } from "./parts.js";
+import { STATUS_TONES, at, button, called, empty, facts, field, link, section, table, textField, when } from "./parts.js";
 import { h } from "./tree.js";
 import { bytes, count, span } from "./units.js";
 
@@ -50,7 +50,7 @@ const orgs = (orgs) =>
     orgs.map((org) => ({
       key: org.id,
       cells: [
-        link(at("orgs", org.id), org.name),
+        link(at("orgs", org.id), called(org.name)),
         count(org.report.count),
         bytes(org.report.sizeBytes),
         count(org.report.uniqueCount),
@@ -60,6 +60,9 @@ const orgs = (orgs) =>
       ],
     })),
   );
+
+/** A figure, which may be of those that are counted up to a bound. */
+const figure = (metrics, name, value = metrics[name]) => count(value, metrics.capped.includes(name));
 
 const one = (id, desk) => ({
   title: "Org",
@@ -92,7 +95,7 @@ const one = (id, desk) => ({
           ]),
         ),
         facts([
-          ["Open batches", count(metrics.openBatches)],
+          ["Open batches", figure(metrics, "openBatches")],
           ["Last upload", metrics.lastUploadAt ? when(metrics.lastUploadAt) : "none yet"],
         ]),
       ),
@@ -101,13 +104,10 @@ const one = (id, desk) => ({
         facts([
           [
             "Dead letters",
-            metrics.deadLetters ? link(`#/dead-letters${query({ org: org.id })}`, count(metrics.deadLetters)) : "0",
+            metrics.deadLetters ? link(`#/dead-letters${query({ org: org.id })}`, figure(metrics, "deadLetters")) : "0",
           ],
-          ["Keys that stand", count(metrics.keys.standing)],
-          [
-            "Bytes that no file refers to",
-            `${bytes(metrics.unreferencedBytes)} in ${count(metrics.unreferencedBlobs)} blobs, removed after their grace`,
-          ],
+          ["Keys that stand", figure(metrics, "keys", metrics.keys.standing)],
+          ["Bytes that no file refers to", unreferenced(metrics)],
           ["Org", org.id],
           ["Made", when(org.createdAt)],
         ]),
@@ -124,13 +124,23 @@ const report = (report, metrics) =>
     [
       "Changes not in it yet",
       metrics.unfoldedDeltas
-        ? `${count(metrics.unfoldedDeltas)}, the oldest ${span(metrics.oldestDeltaAgeSeconds)} old`
+        ? `${figure(metrics, "unfoldedDeltas")}, the oldest ${span(metrics.oldestDeltaAgeSeconds)} old`
         : "none",
     ],
   ]);
 
+function unreferenced(metrics) {
+  const least = metrics.capped.includes("unreferencedBlobs") ? "at least " : "";
+  const blobs = figure(metrics, "unreferencedBlobs");
+  return `${least}${bytes(metrics.unreferencedBytes)} in ${blobs} blobs, removed after their grace`;
+}
+
 const rebuild = (org, desk) =>
   desk.act(async () => {
     await post(`orgs/${encodeURIComponent(org.id)}/rebuild`);
-    return `The report of ${org.name} is being recounted from its files. If it was off, it changes within seconds.`;
+    return [
+      "The report of ",
+      called(org.name),
+      " is being recounted from its files. If it was off, it changes within seconds.",
+    ];
   });

@@ -1,12 +1,15 @@
 // What several views are made of.
 
-import { distance, moment } from "./units.js";
+import { distance, moment, plain } from "./units.js";
 import { h } from "./tree.js";
 
 /** An address within the console. */
 export const at = (...path) => `#/${path.map(encodeURIComponent).join("/")}`;
 
 export const link = (address, ...text) => h("a", { href: address }, ...text);
+
+/** A name that a stranger gave: nothing in it is hidden, and it turns nothing around that stands beside it. */
+export const called = (name) => h("bdi", {}, plain(name));
 
 /** A time as its distance from now, and in full when pointed at. */
 export const when = (time) => (time ? h("time", { datetime: time, title: `${moment(time)} UTC` }, distance(time)) : "–");
@@ -21,8 +24,8 @@ export const button = (text, onclick, { label, quiet = false, key = text } = {})
 export const field = (name, label, control) =>
   h("div", { key: name, class: "field" }, h("label", { for: name }, label), control);
 
-export const textField = (name, value = "") =>
-  h("input", { type: "text", id: name, name, maxlength: "200", autocomplete: "off", spellcheck: "false", value });
+export const textField = (name, value = "", more = {}) =>
+  h("input", { type: "text", id: name, name, maxlength: "200", autocomplete: "off", spellcheck: "false", value, ...more });
 
 export const empty = (...text) =>
   h(

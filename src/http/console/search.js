@@ -1,7 +1,7 @@
 // What was found by id, file name, hash, order or style number.
 
 import { get, query } from "./api.js";
-import { at, empty, link, table, when } from "./parts.js";
+import { at, called, empty, link, table, when } from "./parts.js";
 import { h } from "./tree.js";
 import { counted } from "./units.js";
 
@@ -46,15 +46,21 @@ const found = (results) =>
     results.map((result) => ({
       key: `${result.type} ${result.id} ${result.matched}`,
       cells: [
-        address(result) ? link(address(result), result.title) : result.title,
+        address(result) ? link(address(result), called(result.title)) : called(result.title),
         TYPES[result.type] ?? result.type,
         MATCHES[result.matched] ?? result.matched,
-        result.detail,
-        result.orgId ? link(at("orgs", result.orgId), result.orgName ?? result.orgId) : "–",
+        detail(result),
+        result.orgId ? link(at("orgs", result.orgId), called(result.orgName ?? result.orgId)) : "–",
         when(result.createdAt),
       ],
     })),
   );
+
+/** A batch has no view of its own: a command tells of it. */
+const detail = ({ type, id, detail }) => [
+  called(detail),
+  type === "batch" && [" · ", h("code", { class: "whole" }, `longshore status ${id}`)],
+];
 
 function address({ type, id, uploadId, orgId }) {
   if (type === "deadLetter") return at("dead-letters", id);

@@ -27,6 +27,13 @@ export function draw(parent, ...children) {
   });
 }
 
+/** As [`draw`]; and whoever had the focus in something that is no more has it on the heading. */
+export function drawHeld(parent, ...children) {
+  const held = parent.contains(document.activeElement);
+  draw(parent, ...children);
+  if (held && document.activeElement === document.body) document.getElementById("heading").focus({ preventScroll: true });
+}
+
 function take(left, child) {
   const index = left.findIndex((node) => fits(node, child));
   return index < 0 ? null : left.splice(index, 1)[0];

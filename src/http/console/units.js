@@ -1,4 +1,4 @@
-// Numbers, lengths and times as people read them.
+// Numbers, lengths, times and strangers' texts as people read them.
 
 import { now } from "./api.js";
 
@@ -45,3 +45,19 @@ export function distance(time) {
 
 /** A time in UTC, to the second or with milliseconds. */
 export const moment = (time, end = 19) => time.slice(0, end).replace("T", " ");
+
+/** Emoji as a whole, which may well be joined by what cannot be seen; or a character that cannot be seen, or turns others around. */
+const UNSEEN =
+  /(\p{ExtPict}\p{EMod}?\uFE0F?(?:\u200D\p{ExtPict}\p{EMod}?\uFE0F?)*)|[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{DI}\u2800]/gu;
+
+const code = (character) => `[U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`;
+
+/** A text of several lines in which nothing is hidden. */
+export const lines = (text) =>
+  text.replace(UNSEEN, (found, emoji) => (emoji || found === "\n" || found === "\t" ? found : code(found)));
+
+/** A name in which nothing is hidden, so that no two look alike and none looks like nothing. */
+export const plain = (name) =>
+  name
+    .replace(UNSEEN, (found, emoji) => emoji ?? code(found))
+    .replace(/^\p{Zs}+|\p{Zs}+$/gu, (spaces) => [...spaces].map(code).join(""));

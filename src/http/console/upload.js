@@ -1,10 +1,10 @@
 // One upload's way from the request to its end, as it happens.
 
-import { get } from "./api.js";
+import { get, query } from "./api.js";
 import * as letter from "./letter.js";
-import { at, badge, empty, facts, link, prose, section, STATUS_TONES, table, when } from "./parts.js";
+import { at, badge, called, empty, facts, link, prose, section, STATUS_TONES, table, when } from "./parts.js";
 import { h } from "./tree.js";
-import { bytes, count, moment, span } from "./units.js";
+import { bytes, count, lines, moment, span } from "./units.js";
 
 const STEPS = {
   requested: "Requested",
@@ -39,7 +39,7 @@ const TONES = { done: "good", rejected: "bad", expired: "warn", cancelled: "calm
 export const open = ({ id }, desk) => ({
   title: "Upload",
   load: async (signal) => (await get(`uploads/${encodeURIComponent(id)}`, signal)).uploads[0],
-  gone: "No upload and no file has this id.",
+  gone: ["No upload and no file has this id. ", link(`#/search${query({ q: id })}`, "Search for what has it")],
   name: ({ upload }) => upload.filename,
   draw: (timeline) => [
     stand(timeline),
@@ -125,7 +125,7 @@ const jobs = (jobs) =>
             job.state ?? "not known",
             when(job.dueAt),
             `${count(job.attempts)} of ${count(job.maxAttempts)}`,
-            job.error ?? "–",
+            job.error === null ? "–" : lines(job.error),
           ],
         })),
       )
@@ -138,7 +138,7 @@ const failures = (failures) =>
         ["Job", "#Times", "First", "Last", "Error"],
         failures.map((failure, index) => ({
           key: `${failure.kind} ${index}`,
-          cells: [failure.kind, count(failure.attempts), when(failure.firstAt), when(failure.lastAt), failure.error],
+          cells: [failure.kind, count(failure.attempts), when(failure.firstAt), when(failure.lastAt), lines(failure.error)],
         })),
       )
     : empty("None: every attempt so far went well.");
@@ -150,19 +150,19 @@ function size(number) {
 
 const details = ({ upload, org }) =>
   facts([
-    ["File name", upload.filename],
+    ["File name", called(upload.filename)],
     ["Size", size(upload.size)],
-    ["Type", upload.type],
+    ["Type", upload.type && called(upload.type)],
     ["Hash", upload.hash],
-    ["For", upload.target && `${upload.target.kind} ${upload.target.number}`],
-    ["Org", link(at("orgs", org.id), org.name)],
+    ["For", upload.target && [`${upload.target.kind} `, called(upload.target.number)]],
+    ["Org", link(at("orgs", org.id), called(org.name))],
     ["Upload", upload.id],
     ["File", upload.fileId],
     ["Batch", upload.batchId],
     ["User", upload.userId],
-    ["Client's ref", upload.ref],
-    ["Client's metadata", upload.metadata && JSON.stringify(upload.metadata)],
-    ["Object key", upload.objectKey],
+    ["Client's ref", upload.ref && called(upload.ref)],
+    ["Client's metadata", upload.metadata && called(JSON.stringify(upload.metadata))],
+    ["Object key", upload.objectKey && called(upload.objectKey)],
     ["ETag", upload.etag],
     ["Arrival told by", upload.arrivedVia],
     ["Changed while read", upload.changes ? `${count(upload.changes)} times` : null],
