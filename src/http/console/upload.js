@@ -1,6 +1,6 @@
 // One upload's way from the request to its end, as it happens.
 
-import { get, query } from "./api.js";
+import { get, now, query } from "./api.js";
 import * as letter from "./letter.js";
 import { at, badge, called, empty, facts, link, prose, section, STATUS_TONES, table, when } from "./parts.js";
 import { h } from "./tree.js";
@@ -20,7 +20,7 @@ const STEPS = {
   cancelled: "Cancelled",
   deleted: "File deleted",
 };
-const REASONS = {
+export const REASONS = {
   digest_mismatch:
     "What arrived has another SHA-256 than was promised: it was changed before or on its way. The client sends it again.",
   size_mismatch: "What arrived has another size than was promised. The client sends it again.",
@@ -43,7 +43,7 @@ export const open = ({ id }, desk) => ({
   name: ({ upload }) => upload.filename,
   draw: (timeline) => [
     stand(timeline),
-    why(timeline.upload),
+    why(timeline),
     section("Timeline", way(timeline.steps)),
     timeline.deadLetters.length > 0 &&
       section(
@@ -68,8 +68,8 @@ const stand = ({ upload, waitsFor }) =>
   );
 
 /** Why it ended badly, and what to do about it. */
-function why({ status, reason }) {
-  const text = REASONS[reason] ?? ENDS[status];
+function why({ upload: { status, reason }, meaning }) {
+  const text = meaning ?? REASONS[reason] ?? ENDS[status];
   return text && h("p", { key: "why", class: "why" }, prose(text));
 }
 
@@ -148,6 +148,12 @@ function size(number) {
   return number < 1000 ? bytes(number) : `${bytes(number)} (${count(number)} bytes)`;
 }
 
+/** What is dead is not taken up by itself, and what is due has not happened yet. */
+function ahead({ attention }, time) {
+  if (!time || attention) return null;
+  return Date.parse(time) > now() ? when(time) : "any moment now";
+}
+
 const details = ({ upload, org }) =>
   facts([
     ["File name", called(upload.filename)],
@@ -166,8 +172,8 @@ const details = ({ upload, org }) =>
     ["ETag", upload.etag],
     ["Arrival told by", upload.arrivedVia],
     ["Changed while read", upload.changes ? `${count(upload.changes)} times` : null],
-    ["Put on again", upload.resumeAt && when(upload.resumeAt)],
-    ["Looked for", upload.nextPollAt && when(upload.nextPollAt)],
+    ["Put on again", ahead(upload, upload.resumeAt)],
+    ["Looked for", ahead(upload, upload.nextPollAt)],
     ["Requested", when(upload.createdAt)],
     ["Last moved", when(upload.updatedAt)],
     ["Trace", upload.traceId],
