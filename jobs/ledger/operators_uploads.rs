@@ -265,6 +265,10 @@ mod tests {
         assert_eq!(reject.await.unwrap(), 100);
         plan_tests::fill(&world, &[]).await;
         let (org, after) = (Some(world.org), Some(Uuid::nil()));
+        let done = filter(Status::Done, None, org).select(FIRST);
+        let plan = plan_of(&world, &done, filter(Status::Done, None, org)).await;
+        // All are of this org, and either is in the order of the ids.
+        assert!(plan.contains("uploads_by_org") || plan.contains("Scan Backward using uploads_pkey"), "{plan}");
 
         for (filter, index) in [
             (filter(Status::Rejected, None, None), "uploads_ended_by_status"),
@@ -274,20 +278,20 @@ mod tests {
             (filter(None, Some(Reason::TooLarge), org), "uploads_rejected_by_org"),
             (filter(Status::Issued, None, None), "uploads_open"),
             (filter(Status::Arrived, None, org), "uploads_open"),
-            (filter(Status::Done, None, org), "uploads_by_org"),
         ] {
             for after in [None, after] {
                 check(&world, &filter.select(Page { after, ..FIRST }), filter, index).await;
             }
             let plan = plan_of(&world, &select_count(&filter.text(), 3), filter).await;
-            assert!(!plan_tests::reads(&plan, "uploads"), "{filter:?}\n{plan}");
+            assert!(plan_tests::walks(&plan, &[]).is_empty(), "{filter:?}\n{plan}");
         }
     }
 
     async fn check(world: &World, query: &str, filter: Filter, index: &str) {
         let plan = plan_of(world, query, filter).await;
         let is_used = |mark: &str| plan.contains(&format!("{index}{mark}"));
-        assert!([" ", "\n"].into_iter().any(is_used) && !plan_tests::reads(&plan, "uploads"), "{query}\n{plan}");
+        let walks = plan_tests::walks(&plan, &[]);
+        assert!([" ", "\n"].into_iter().any(is_used) && walks.is_empty(), "{query}\n{plan}");
         // PostgreSQL also sorts where it expects a handful.
         assert!(plan.lines().all(|line| line.trim() != "USE TEMP B-TREE FOR ORDER BY"), "{query}\n{plan}");
     }
