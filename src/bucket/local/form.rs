@@ -22,10 +22,10 @@ use longshore_jobs::model::policy::check::{Form, Permit, Refusal, admit};
 use multer::{Field, Multipart};
 use tokio::time::timeout;
 
+use super::LocalBucket;
 use super::fault::{Fault, escape, xml};
 use super::files::Incoming;
 use super::index::Row;
-use super::{LocalBucket, StoreError};
 
 /// The most bytes of a form before its file, with all the boundaries and headers of a hundred parts.
 const MOST_BEFORE_FILE: u64 = 128 * 1024;
@@ -105,7 +105,7 @@ async fn receive(
     let permit = admit(&form, &bucket.name, &bucket.signer())?;
     tap.allow(u64::MAX);
     let mut incoming = bucket.files.receive();
-    let streamed = stream_file(&tap, file, &permit, &mut incoming).await;
+    let streamed = stream_file((bucket, &tap), file, &permit, &mut incoming).await;
     tap.allow(MOST_BEHIND_FILE);
     let ended = match streamed {
         Ok(()) => expect_end(&tap, &mut parts).await,
@@ -147,9 +147,15 @@ async fn read_value(tap: &Tap, mut field: Field<'_>, room: usize) -> Result<Stri
     String::from_utf8(value).map_err(|error| refusal(error).into())
 }
 
-async fn stream_file(tap: &Tap, mut file: Field<'_>, permit: &Permit, incoming: &mut Incoming) -> Result<(), Fault> {
+async fn stream_file(
+    (bucket, tap): (&LocalBucket, &Tap),
+    mut file: Field<'_>,
+    permit: &Permit,
+    incoming: &mut Incoming,
+) -> Result<(), Fault> {
+    let unwritten = bucket.unwritten(&permit.key);
     while let Some(chunk) = tap.feed(file.chunk()).await? {
-        incoming.push(&chunk).await.map_err(StoreError::from)?;
+        incoming.push(&chunk).await.map_err(&unwritten)?;
         permit.check_growth(incoming.size())?;
     }
     Ok(())
