@@ -116,7 +116,7 @@ fn describe() {
     describe_gauge!(
         "longshore_reading_age_seconds",
         Unit::Seconds,
-        "How old the figures are that were read from ledger and queue: of all gauges, and of counts of many rows."
+        "How old the figures of this scrape are that come from ledger and queue: all of them, or a count that is slow and kept."
     );
     describe_gauge!("longshore_build_info", "Always 1; the label tells the version.");
 }
@@ -154,7 +154,7 @@ fn start_at_zero() {
     for name in ["longshore_upload_settle_seconds", "longshore_report_fold_seconds"] {
         let _ = histogram!(name);
     }
-    for reading in ["all", "uploads", "queue", "ended", "open_by_org"] {
+    for reading in ["all", "uploads", "queue"] {
         gauge!("longshore_reading_age_seconds", "reading" => reading).set(0.0);
     }
     for op in notices::OPS {

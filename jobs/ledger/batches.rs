@@ -108,14 +108,17 @@ pub async fn counts(db: &Db, id: Uuid) -> Result<Vec<Count>, LedgerError> {
     Ok(counts_of(db, &[id]).await?.remove(&id).unwrap_or_default())
 }
 
+/// Where the uploads of these batches stand.
+pub(super) const COUNTS: &str =
+    "select batch_id, status, cast(sum(uploads) as bigint) as uploads, cast(sum(bytes) as bigint) as bytes
+    from batch_counts
+    where batch_id in (select unhex(atom) from json_each($1))
+    group by batch_id, status";
+
 /// As [`counts`], of several at once.
 pub async fn counts_of(db: &Db, ids: &[Uuid]) -> Result<HashMap<Uuid, Vec<Count>>, LedgerError> {
-    let query = "select batch_id, status, cast(sum(uploads) as bigint) as uploads, cast(sum(bytes) as bigint) as bytes
-        from batch_counts
-        where batch_id in (select unhex(atom) from json_each($1))
-        group by batch_id, status";
     let list = json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string();
-    let rows: Vec<CountOf> = sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?;
+    let rows: Vec<CountOf> = sql!(db.reader(), c => sqlx::query_as(COUNTS).bind(list).fetch_all(c).await)?;
     let mut counts: HashMap<Uuid, Vec<Count>> = HashMap::new();
     for row in rows {
         counts.entry(row.batch_id).or_default().push(row.count);

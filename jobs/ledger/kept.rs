@@ -2,7 +2,8 @@
 //! process is asked at every scrape.
 //!
 //! Nobody waits for a slow count but the first who asks: behind that one the last count is shown while a new one goes on in the
-//! background. `longshore_reading_age_seconds` tells how old it is.
+//! background. `longshore_reading_age_seconds` tells how old it is, of counts that every scrape asks for: of others it would
+//! stand where somebody has looked last.
 
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,8 +26,8 @@ const MOMENT: Duration = Duration::from_millis(25);
 pub struct Kept<T>(Arc<Counting<T>>);
 
 struct Counting<T> {
-    /// What is counted, in one word.
-    what: &'static str,
+    /// What is counted, in one word, if scrapes ask for it.
+    scraped_as: Option<&'static str>,
     last: Lock<Option<Last<T>>>,
     /// One counts at a time.
     turn: Arc<Mutex<()>>,
@@ -45,11 +46,18 @@ impl<T> Clone for Kept<T> {
     }
 }
 
+/// Of what people alone ask for: nothing is counted yet.
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Arc::new(Counting { scraped_as: None, last: Lock::default(), turn: Arc::default() }))
+    }
+}
+
 impl<T: Clone + Send + 'static> Kept<T> {
-    /// Nothing is counted yet of what goes by this word.
+    /// Nothing is counted yet of what every scrape shows by this word.
     #[must_use]
-    pub fn of(what: &'static str) -> Self {
-        Self(Arc::new(Counting { what, last: Lock::default(), turn: Arc::default() }))
+    pub fn scraped_as(what: &'static str) -> Self {
+        Self(Arc::new(Counting { scraped_as: Some(what), last: Lock::default(), turn: Arc::default() }))
     }
 
     /// What was counted last, or what is counted now if that takes but a moment; one counts at a time. Where `rows` says that
@@ -101,8 +109,9 @@ impl<T: Clone + Send + 'static> Kept<T> {
     }
 
     fn shown(&self, last: Last<T>) -> T {
-        metrics::gauge!("longshore_reading_age_seconds", "reading" => self.0.what)
-            .set(last.begun.elapsed().as_secs_f64());
+        if let Some(what) = self.0.scraped_as {
+            metrics::gauge!("longshore_reading_age_seconds", "reading" => what).set(last.begun.elapsed().as_secs_f64());
+        }
         last.counted
     }
 
@@ -144,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_count_of_many_is_kept_until_somebody_knows_better() {
-        let kept = Kept::of("tests");
+        let kept = Kept::default();
 
         assert_eq!(ask(&kept, MANY + 1).await, MANY + 1);
         lasts(&kept, LONGEST);
@@ -157,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_count_that_takes_long_shows_the_one_before_and_goes_on() {
-        let kept = Kept::of("tests");
+        let kept = Kept::default();
         ask(&kept, MANY + 1).await;
         lasts(&kept, Duration::ZERO);
         let (go, went) = tokio::sync::oneshot::channel();
@@ -173,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_count_that_hangs_holds_up_nobody_who_knows_an_earlier_one() {
-        let kept = Kept::of("tests");
+        let kept = Kept::default();
         ask(&kept, MANY + 1).await;
         lasts(&kept, Duration::ZERO);
 

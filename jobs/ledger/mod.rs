@@ -152,7 +152,7 @@ impl Db {
         let recounting = Arc::new(Semaphore::new(1));
         let folding = Arc::new(Semaphore::new(engine.folds_at_once()));
         let gathered = steps::Gathered::start(&engine);
-        Self { gathered, engine, moves, recounting, folding, open_uploads: kept::Kept::of("uploads") }
+        Self { gathered, engine, moves, recounting, folding, open_uploads: kept::Kept::scraped_as("uploads") }
     }
 
     /// For `sql!`, to read outside of a write.

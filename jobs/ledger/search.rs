@@ -15,9 +15,11 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use self::places::{BY_DIGEST, BY_NAME, ENDED_BY_CLAIM, ENDED_BY_DIGEST, ENDED_BY_NAME, OPEN, Place, WITH_BYTES};
+use super::batches::COUNTS;
 use super::dead_letters::DeadLetter;
 use super::steps::{FIND, listed};
 use super::{Db, LedgerError, Tx};
+use crate::model::batch::Count;
 use crate::model::org::{ApiKey, Org};
 use crate::model::{Batch, Digest, Status, Upload, words};
 
@@ -66,8 +68,8 @@ pub enum Thing {
     Upload(Box<Upload>),
     /// What an upload has become.
     File(Box<Upload>),
-    /// A batch.
-    Batch(Box<Batch>),
+    /// A batch, and where its uploads stand.
+    Batch(Box<Batch>, Vec<Count>),
     /// An org.
     Org(Org),
     /// A dead letter.
@@ -170,7 +172,10 @@ impl Look<'_> {
         let files: Vec<Upload> = rows!(self, "select * from uploads where file_id = $1", id);
         files.into_iter().for_each(|upload| other(of_file(upload)));
         let batches: Vec<Batch> = rows!(self, "select * from batches where id = $1", id);
-        batches.into_iter().for_each(|batch| other(Thing::Batch(Box::new(batch))));
+        for batch in batches {
+            let counts: Vec<Count> = rows!(self, COUNTS, json!([listed(id)]).to_string());
+            other(Thing::Batch(Box::new(batch), counts));
+        }
         let orgs: Vec<Org> = rows!(self, "select id, name, created_at from orgs where id = $1", id);
         orgs.into_iter().for_each(|org| other(Thing::Org(org)));
         for text in [places::LETTER_BY_ID, places::LETTERS_BY_SUBJECT] {
@@ -253,7 +258,7 @@ impl Thing {
     pub fn org(&self) -> Option<Uuid> {
         match self {
             Self::Upload(upload) | Self::File(upload) => Some(upload.org_id),
-            Self::Batch(batch) => Some(batch.org_id),
+            Self::Batch(batch, _) => Some(batch.org_id),
             Self::Org(org) => Some(org.id),
             Self::Letter(found) => found.org_id,
             Self::Key(key) => Some(key.org_id),

@@ -133,7 +133,7 @@ async fn retry(db: &Db, config: &Config, selection: Selection) -> Result<(), Fai
     let queue = app::open_queue(config, db, &clock, &[])
         .await
         .map_err(|error| Failure::new("the queue cannot be reached").because(&error).hint("check queue_url"))?;
-    let (filter, mut put_on) = (selection.filter(db).await?, 0);
+    let (filter, mut put_on) = (selection.filter(db).await?.bounded(db).await?, 0);
     let unknown = loop {
         let retried = dead_letters::retry(db, &*queue, &filter, Timestamp::system_now())
             .await
@@ -167,7 +167,7 @@ impl Filter {
             Some(name) => Some(org_of(db, &name).await?),
             None => None,
         };
-        Ok(dead_letters::Filter { ids: None, pool, kind, reason, subject, org, error })
+        Ok(dead_letters::Filter { ids: None, pool, kind, reason, subject, org, error, before: None })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::outside::{Queue, QueueError};
 use crate::roster;
 
 /// How many letters one [`retry`] takes, and one statement of [`discard`].
-const AT_ONCE: i64 = 10_000;
+const AT_ONCE: usize = 10_000;
 
 /// What came of a [`retry`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Retried {
     pub put_on: usize,
     /// Letters that stay, because this program knows no such job. Counted up to [`COUNT_CAP`].
     pub unknown: usize,
-    /// Whether there may be more that can be put on.
+    /// Whether there are more that can be put on.
     pub more: bool,
 }
 
@@ -39,13 +39,15 @@ pub enum RetryError {
     Queue(#[from] QueueError),
 }
 
-/// Makes the letters that match jobs again, with all their attempts, at most 10,000 in one go.
+/// Makes the letters that match jobs again, with all their attempts: the oldest first, at most 10,000 in one go. A loop for as
+/// long as there are more ends if its filter is [`Filter::bounded`].
 ///
 /// The jobs are put on before the letters are removed: after a crash in between both are there, and a second retry joins the
 /// jobs that wait. One that died again meanwhile has a letter with another id, which stays.
 pub async fn retry(db: &Db, queue: &dyn Queue, filter: &Filter, now: Timestamp) -> Result<Retried, RetryError> {
-    let letters = known(db, filter).await?;
-    let more = i64::try_from(letters.len()).is_ok_and(|taken| taken == AT_ONCE);
+    let mut letters = known(db, filter).await?;
+    let more = letters.len() > AT_ONCE;
+    letters.truncate(AT_ONCE);
     let unknown = usize::try_from(count_unknown(db, filter).await?).unwrap_or(0);
     let (mut jobs, mut ids) = (Vec::new(), Vec::new());
     for letter in letters {
@@ -58,18 +60,19 @@ pub async fn retry(db: &Db, queue: &dyn Queue, filter: &Filter, now: Timestamp) 
     Ok(retried)
 }
 
-/// Those whose job this program knows: letters that stay must not be in the way of the others.
+/// Those whose job this program knows: letters that stay must not be in the way of the others. One more than are taken tells
+/// that there are more.
 async fn known(db: &Db, filter: &Filter) -> Result<Vec<DeadLetter>, LedgerError> {
-    let (text, on_roster) = (filter.text(db), among(db, "select atom from json_each($8)"));
+    let (text, on_roster) = (filter.text(db), among(db, "select atom from json_each($9)"));
     let query = format!(
         "select * {text} and kind {on_roster}
-        order by id desc
-        limit $9"
+        order by id
+        limit $10"
     );
     let query = AssertSqlSafe(query);
     Ok(sql!(db.reader(), c => filtered!(sqlx::query_as(query), filter)
         .bind(kinds())
-        .bind(AT_ONCE)
+        .bind(rows(AT_ONCE + 1))
         .fetch_all(c)
         .await)?)
 }
@@ -78,7 +81,7 @@ async fn count_unknown(db: &Db, filter: &Filter) -> Result<i64, LedgerError> {
     let text = filter.text(db);
     let query = format!(
         "select count(*) from (
-            select 1 {text} and kind not in (select atom from json_each($8)) limit $9) capped"
+            select 1 {text} and kind not in (select atom from json_each($9)) limit $10) capped"
     );
     let query = AssertSqlSafe(query);
     Ok(sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), filter)
@@ -86,6 +89,10 @@ async fn count_unknown(db: &Db, filter: &Filter) -> Result<i64, LedgerError> {
         .bind(COUNT_CAP)
         .fetch_one(c)
         .await)?)
+}
+
+fn rows(count: usize) -> i64 {
+    i64::try_from(count).expect("some thousands")
 }
 
 /// Every kind on the roster, as a list.
@@ -107,27 +114,27 @@ async fn remove(db: &Db, mut ids: Vec<Uuid>) -> Result<(), LedgerError> {
     .await
 }
 
-/// Removes the letters that match, and says how many there were.
+/// Removes the letters that match, none that died since it began, and says how many there were.
 pub async fn discard(db: &Db, filter: Filter) -> Result<u64, LedgerError> {
-    let mut gone = 0;
+    let (filter, mut gone) = (filter.bounded(db).await?, 0);
     loop {
         // Each by itself: others write too, and a hundred thousand rows take a while.
         let some = discard_some(db, filter.clone()).await?;
         gone += some;
-        if some < AT_ONCE.unsigned_abs() {
+        if some < rows(AT_ONCE).unsigned_abs() {
             return Ok(gone);
         }
     }
 }
 
 async fn discard_some(db: &Db, filter: Filter) -> Result<u64, LedgerError> {
-    let some = among(db, &format!("select id {} order by id desc limit $8", filter.text(db)));
+    let some = among(db, &format!("select id {} order by id limit $9", filter.text(db)));
     let query = format!("delete from dead_letters where id {some}");
     db.write_one_again(move |mut tx| {
         Box::pin(async move {
             let query = AssertSqlSafe(query);
             Ok(sql!(tx.on(), c => filtered!(sqlx::query(query), filter)
-                .bind(AT_ONCE)
+                .bind(rows(AT_ONCE))
                 .execute(c)
                 .await?
                 .rows_affected()))

@@ -29,7 +29,25 @@ pub struct Filter {
     pub org: Option<Uuid>,
     /// With this in the error, in whichever case.
     pub error: Option<String>,
+    /// The letter with this id and those that died before it, none that died later.
+    pub before: Option<Uuid>,
 }
+
+/// Binds the fields to a query of [`Filter::text`].
+macro_rules! filtered {
+    ($query:expr, $filter:expr) => {
+        $query
+            .bind($filter.listed_ids())
+            .bind($filter.pool)
+            .bind($filter.kind.clone())
+            .bind($filter.reason.clone())
+            .bind($filter.subject)
+            .bind($filter.org)
+            .bind($filter.pattern())
+            .bind($filter.before)
+    };
+}
+pub(super) use filtered;
 
 impl Filter {
     /// The one letter with this id.
@@ -44,7 +62,17 @@ impl Filter {
         Self { ids: Some(ids), ..Self::default() }
     }
 
-    /// The fields are `$1` to `$7`.
+    /// Without letters that die from now on: the latest that matches is the last, unless one is named already. Whoever takes
+    /// letters in several goes does this once, or may take for ever those that die anew meanwhile.
+    pub async fn bounded(mut self, db: &Db) -> Result<Self, LedgerError> {
+        if self.before.is_none() {
+            let query = AssertSqlSafe(format!("select id {} order by id desc limit 1", self.text(db)));
+            self.before = sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), self).fetch_optional(c).await)?;
+        }
+        Ok(self)
+    }
+
+    /// The fields are `$1` to `$8`.
     pub(super) fn text(&self, db: &Db) -> String {
         let of_ids = among(db, "select unhex(atom) from json_each($1)");
         let of_ids = format!("id {of_ids}");
@@ -56,6 +84,7 @@ impl Filter {
             condition(self.subject.is_some(), "subject = $5", "$5 is null"),
             condition(self.org.is_some(), "org_id = $6", "$6 is null"),
             condition(self.error.is_some(), "lower(error) like lower($7) escape '!'", "$7 is null"),
+            condition(self.before.is_some(), "id <= $8", "$8 is null"),
         ];
         format!("from dead_letters where {}", conditions.join(" and "))
     }
@@ -93,21 +122,6 @@ fn listed_all(ids: &[Uuid]) -> String {
     json!(ids.iter().copied().map(listed).collect::<Vec<_>>()).to_string()
 }
 
-/// Binds the fields to a query of [`Filter::text`].
-macro_rules! filtered {
-    ($query:expr, $filter:expr) => {
-        $query
-            .bind($filter.listed_ids())
-            .bind($filter.pool)
-            .bind($filter.kind.clone())
-            .bind($filter.reason.clone())
-            .bind($filter.subject)
-            .bind($filter.org)
-            .bind($filter.pattern())
-    };
-}
-pub(super) use filtered;
-
 /// The letters that match, the latest first.
 pub async fn list(db: &Db, filter: &Filter, limit: i64) -> Result<Vec<DeadLetter>, LedgerError> {
     page(db, filter, Page { ascending: false, after: None, limit, offset: 0 }).await
@@ -115,7 +129,7 @@ pub async fn list(db: &Db, filter: &Filter, limit: i64) -> Result<Vec<DeadLetter
 
 /// A page of the letters that match. Their ids tell when they were written: the order of the ids is that of the deaths.
 pub async fn page(db: &Db, filter: &Filter, page: Page) -> Result<Vec<DeadLetter>, LedgerError> {
-    let query = AssertSqlSafe(select_page(&filter.text(db), page, 8));
+    let query = AssertSqlSafe(select_page(&filter.text(db), page, 9));
     Ok(sql!(db.reader(), c => filtered!(sqlx::query_as(query), filter)
         .bind(page.after)
         .bind(page.limit)
@@ -126,7 +140,7 @@ pub async fn page(db: &Db, filter: &Filter, page: Page) -> Result<Vec<DeadLetter
 
 /// How many letters match, up to [`COUNT_CAP`] + 1.
 pub async fn count(db: &Db, filter: &Filter) -> Result<i64, LedgerError> {
-    let query = AssertSqlSafe(select_count(&filter.text(db), 8));
+    let query = AssertSqlSafe(select_count(&filter.text(db), 9));
     Ok(sql!(db.reader(), c => filtered!(sqlx::query_scalar(query), filter)
         .bind(COUNT_CAP + 1)
         .fetch_one(c)

@@ -69,6 +69,8 @@ crate::on_every_engine! {
     a_letter_is_its_orgs_whatever_its_job_was_about,
     a_part_of_an_error_finds_its_letters_in_whichever_case,
     letters_that_nobody_knows_are_not_in_the_way_of_the_others,
+    letters_that_die_again_are_not_taken_twice_and_a_loop_ends,
+    letters_that_die_meanwhile_are_not_discarded,
     a_page_begins_behind_a_letter_that_has_gone,
     letters_are_looked_up_and_not_sorted,
 }
@@ -204,6 +206,39 @@ async fn letters_that_nobody_knows_are_not_in_the_way_of_the_others(World { ctx:
     assert_eq!(discard(&db, all).await.unwrap(), 7);
 }
 
+async fn letters_that_die_again_are_not_taken_twice_and_a_loop_ends(World { ctx: Context { db, .. }, .. }: World) {
+    let letters: Vec<_> = (0..20_000).map(|_| letter(Noop::KIND, "undecodable")).collect();
+    keep(&db, &letters).await;
+    let (queue, now) = (Pushed::default(), Timestamp::from_millis(7));
+    let all = Filter::default().bounded(&db).await.unwrap();
+    assert_eq!(all.before, Some(letters[19_999].id));
+
+    let mut calls = Vec::new();
+    for dying in letters.chunks(10_000) {
+        calls.push(retry(&db, &queue, &all, now).await.unwrap());
+        let again = |letter: &DeadLetter| DeadLetter { id: Uuid::now_v7(), ..letter.clone() };
+        keep(&db, &dying.iter().map(again).collect::<Vec<_>>()).await;
+    }
+
+    let taken = |more| Retried { put_on: 10_000, unknown: 0, more };
+    assert_eq!(calls, [taken(true), taken(false)]);
+    assert_eq!(retry(&db, &queue, &all, now).await.unwrap(), Retried::default());
+    let pushed: Vec<Uuid> = queue.0.lock().unwrap().iter().map(NewJob::subject).collect();
+    assert_eq!(pushed, letters.iter().map(|letter| letter.subject).collect::<Vec<_>>(), "the oldest first, each once");
+}
+
+async fn letters_that_die_meanwhile_are_not_discarded(World { ctx: Context { db, .. }, .. }: World) {
+    let letters: Vec<_> = (0..3).map(|_| letter(Noop::KIND, "attempts")).collect();
+    keep(&db, &letters[..2]).await;
+    let seen = Filter { kind: Some(Noop::KIND.to_owned()), ..Filter::default() }.bounded(&db).await.unwrap();
+    keep(&db, &letters[2..]).await;
+
+    assert_eq!(seen.clone().bounded(&db).await.unwrap(), seen, "what was named holds");
+    assert_eq!(count(&db, &seen).await.unwrap(), 2);
+    assert_eq!(discard(&db, seen).await.unwrap(), 2);
+    assert_eq!(list(&db, &Filter::default(), 9).await.unwrap(), letters[2..]);
+}
+
 async fn a_page_begins_behind_a_letter_that_has_gone(World { ctx: Context { db, .. }, .. }: World) {
     let letters: Vec<_> = (0..5).map(|_| letter(Noop::KIND, "attempts")).collect();
     keep(&db, &letters).await;
@@ -226,10 +261,11 @@ async fn letters_are_looked_up_and_not_sorted(world: World) {
     plan_tests::fill(&world, &texts).await;
     let org = Filter { org: Some(world.org), ..Filter::default() };
     let first = Page { ascending: false, after: None, limit: 31, offset: 0 };
-    for (filter, index) in [(org, "dead_letters_by_org"), (Filter::default(), "dead_letters")] {
-        let query = select_page(&filter.text(&world.ctx.db), first, 8);
+    let by_id = world.ctx.db.reader().text("sqlite_autoindex_dead_letters_1", "dead_letters_pkey");
+    for (filter, index) in [(org, "dead_letters_by_org"), (Filter::default(), by_id)] {
+        let query = select_page(&filter.text(&world.ctx.db), first, 9);
         let org = filter.org.map_or("null".to_owned(), |org| format!("'{org}'"));
-        let values = ["null", "null", "null", "null", "null", &org, "null", "null", "31", "0"];
+        let values = ["null", "null", "null", "null", "null", &org, "null", "null", "null", "31", "0"];
         let plan = plan_tests::plan(&world, &query, &values).await;
         assert!(plan.contains(index) && !plan.contains("Sort") && !plan.contains("TEMP B-TREE"), "{query}\n{plan}");
     }

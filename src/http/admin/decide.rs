@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use longshore_jobs::job::Pool;
-use longshore_jobs::ledger::dead_letters::{self, Filter, RetryError};
+use longshore_jobs::ledger::dead_letters::{self, Filter, Retried, RetryError};
 use serde::Serialize;
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -65,6 +66,8 @@ pub struct LetterFilter {
     /// In the error, in whichever case.
     #[schema(max_length = 300, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     error: Option<String>,
+    /// The id of a letter: that one and those that died before it, none that died later.
+    before: Option<Uuid>,
 }
 
 /// What came of a retry.
@@ -78,8 +81,12 @@ pub struct RetryAnswer {
     put_on: usize,
     /// Letters that stay, because this version knows no such job.
     unknown: usize,
-    /// Whether there may be more: 10,000 are put on in one go. The same call again goes on.
+    /// Whether there are more: 10,000 are put on in one go. The same call with this `before` in its filter goes on, and comes to
+    /// an end whatever dies again meanwhile.
     more: bool,
+    /// The latest letter that was meant; null when there was none.
+    #[schema(required)]
+    before: Option<Uuid>,
 }
 
 /// What came of a discard.
@@ -94,11 +101,15 @@ pub struct DiscardAnswer {
     unknown: usize,
     /// Always false: all of them go in one call.
     more: bool,
+    /// The latest letter that was meant; null when there was none.
+    #[schema(required)]
+    before: Option<Uuid>,
 }
 
 /// Put dead letters on again.
 ///
-/// With all their attempts. A call that breaks off has put on some, and does no harm when it is made again. Scope `admin`.
+/// With all their attempts, the oldest first. A call that breaks off has put on some, or goes on to its end; it does no harm
+/// when it is made again. Scope `admin`.
 #[utoipa::path(post, path = "/api/admin/dead-letters/retry", tag = "Admin", operation_id = "retryDeadLetters",
     request_body = LettersMeant,
     responses((status = 200, description = "What came of it", body = RetryAnswer), refusals::Decision))]
@@ -107,17 +118,10 @@ pub async fn retry(
     State(http): State<Arc<Http>>,
     fields: Fields,
 ) -> Result<Json<RetryAnswer>, ApiError> {
-    let (filter, ctx) = (read(fields)?, &http.ctx);
-    let retried = dead_letters::retry(&ctx.db, &*ctx.queue, &filter, ctx.now()).await?;
-    tracing::info!(
-        by = operator.key(),
-        which = told(filter),
-        put_on = retried.put_on,
-        "an operator has put dead letters on again"
-    );
-    http.desk.forget_overview().await;
-    let dead_letters::Retried { put_on, unknown, more } = retried;
-    Ok(Json(RetryAnswer { message: POSTED, dead_letters: [], put_on, unknown, more }))
+    let filter = read(fields)?.bounded(&http.ctx.db).await?;
+    let before = filter.before;
+    let Retried { put_on, unknown, more } = to_its_end(put_on_again(http, operator, filter)).await?;
+    Ok(Json(RetryAnswer { message: POSTED, dead_letters: [], put_on, unknown, more, before }))
 }
 
 /// Throw dead letters away.
@@ -131,11 +135,36 @@ pub async fn discard(
     State(http): State<Arc<Http>>,
     fields: Fields,
 ) -> Result<Json<DiscardAnswer>, ApiError> {
-    let filter = read(fields)?;
-    let discarded = dead_letters::discard(&http.ctx.db, filter.clone()).await?;
-    tracing::info!(by = operator.key(), which = told(filter), discarded, "an operator has thrown dead letters away");
+    let filter = read(fields)?.bounded(&http.ctx.db).await?;
+    let before = filter.before;
+    let discarded = to_its_end(throw_away(http, operator, filter)).await?;
+    Ok(Json(DiscardAnswer { message: POSTED, dead_letters: [], discarded, unknown: 0, more: false, before }))
+}
+
+/// Does it whether or not somebody still waits for the answer: what an operator has done must get into the log.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work.in_current_span()).await.map_err(|error| ApiError::Internal(error.into()))?
+}
+
+/// The log tells who before anything is done, and what came of it after: in between the process may be stopped.
+async fn put_on_again(http: Arc<Http>, operator: Operator, filter: Filter) -> Result<Retried, ApiError> {
+    let (by, ctx) = (operator.key(), &http.ctx);
+    tracing::info!(by, which = told(&filter), "an operator puts dead letters on again");
+    let retried = dead_letters::retry(&ctx.db, &*ctx.queue, &filter, ctx.now()).await?;
+    tracing::info!(by, put_on = retried.put_on, unknown = retried.unknown, "dead letters are put on again");
     http.desk.forget_overview().await;
-    Ok(Json(DiscardAnswer { message: POSTED, dead_letters: [], discarded, unknown: 0, more: false }))
+    Ok(retried)
+}
+
+async fn throw_away(http: Arc<Http>, operator: Operator, filter: Filter) -> Result<u64, ApiError> {
+    let by = operator.key();
+    tracing::info!(by, which = told(&filter), "an operator throws dead letters away");
+    let discarded = dead_letters::discard(&http.ctx.db, filter).await?;
+    tracing::info!(by, discarded, "dead letters are thrown away");
+    http.desk.forget_overview().await;
+    Ok(discarded)
 }
 
 impl From<RetryError> for ApiError {
@@ -148,8 +177,8 @@ impl From<RetryError> for ApiError {
 }
 
 /// Which letters were meant, in a line of the log.
-fn told(filter: Filter) -> String {
-    match filter.ids {
+fn told(filter: &Filter) -> String {
+    match &filter.ids {
         Some(ids) => format!("{} by their ids", ids.len()),
         None => format!("{filter:?}"),
     }
@@ -184,6 +213,7 @@ fn read_filter(mut fields: Fields) -> Result<Filter, ApiError> {
         subject: fields.take("subject", "must be an id")?,
         org: fields.take("org", "must be an id")?,
         error: text(&mut fields, "error")?,
+        before: fields.take("before", "must be the id of a letter")?,
     };
     if filter.error.as_ref().is_some_and(|error| error.chars().count() > LONGEST) {
         return Err(fields.fault("error", format!("may have {LONGEST} characters at most")));

@@ -53,8 +53,8 @@ impl Desk {
     /// A desk at this queue.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, pauses: Pauses, setup: Setup) -> Self {
-        let (overview, ended, open_by_org) = (Mutex::default(), Kept::of("ended"), Kept::of("open_by_org"));
-        Self { engine, pauses, setup, overview, ended, open_by_org }
+        let (ended, open_by_org) = (Kept::default(), Kept::default());
+        Self { engine, pauses, setup, overview: Mutex::default(), ended, open_by_org }
     }
 
     /// The last overview while it is fresh, else what is read now. One reads at a time; the others wait for what it finds.

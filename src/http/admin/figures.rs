@@ -111,7 +111,7 @@ fn wants_text(headers: &HeaderMap) -> bool {
 }
 
 fn describe((org_id, now): (Uuid, Timestamp), report: Report, figures: &Figures, open: &[OpenOf]) -> FiguresEntry {
-    let (uploads, uploads_capped) = uploads(org_id, report, figures, open);
+    let (uploads, uploads_capped) = uploads(org_id, figures, open);
     let others = [
         ("unfoldedDeltas", figures.deltas),
         ("openBatches", figures.open_batches),
@@ -141,14 +141,9 @@ fn describe((org_id, now): (Uuid, Timestamp), report: Report, figures: &Figures,
 }
 
 /// Uploads by status, and the statuses of which there are more.
-fn uploads(
-    org: Uuid,
-    report: Report,
-    figures: &Figures,
-    open: &[OpenOf],
-) -> (BTreeMap<&'static str, i64>, Vec<&'static str>) {
+fn uploads(org: Uuid, figures: &Figures, open: &[OpenOf]) -> (BTreeMap<&'static str, i64>, Vec<&'static str>) {
     let count = |status: Status| match status {
-        Status::Done => (report.totals.files + figures.delta_files, figures.deltas > COUNT_CAP),
+        Status::Done => (figures.files, figures.deltas > COUNT_CAP),
         Status::Rejected => (figures.rejected.min(COUNT_CAP), figures.rejected > COUNT_CAP),
         Status::Expired => (figures.expired.min(COUNT_CAP), figures.expired > COUNT_CAP),
         Status::Cancelled => (figures.cancelled.min(COUNT_CAP), figures.cancelled > COUNT_CAP),

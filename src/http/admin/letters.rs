@@ -158,6 +158,7 @@ fn filter_of(query: &Query) -> Result<Filter, ApiError> {
         subject: query.parsed("subject")?,
         org: query.parsed("org")?,
         error: short(query, "error")?,
+        before: None,
     })
 }
 

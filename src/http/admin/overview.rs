@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use futures_util::future::join_all;
-use longshore_jobs::job::with_causes;
 use longshore_jobs::ledger::page::COUNT_CAP;
 use longshore_jobs::ledger::sweeps::Sum;
 use longshore_jobs::ledger::totals::Ended;
@@ -40,7 +39,6 @@ pub struct OverviewEntry {
     as_of: Timestamp,
     version: &'static str,
     engines: Engines,
-    /// Every pool; empty while the queue cannot be reached.
     pools: Vec<PoolEntry>,
     uploads: OpenEntries,
     ended: EndedEntry,
@@ -142,8 +140,7 @@ async fn read(http: &Http) -> Result<OverviewEntry, ApiError> {
         Ok::<_, ApiError>((open, ended, ticks, oldest, sweep, dead))
     };
     let checks = async { Ok(join_all(http.checks.iter().map(Check::run)).await) };
-    let pools = async { Ok(pools::entries(http).await.unwrap_or_else(|error| without_pools(&error))) };
-    let (ledger, checks, pools) = tokio::try_join!(ledger, checks, pools)?;
+    let (ledger, checks, pools) = tokio::try_join!(ledger, checks, pools::entries(http))?;
     let ((open, ended, ticks, oldest, sweep, dead), now) = (ledger, http.ctx.now());
     Ok(OverviewEntry {
         as_of: now,
@@ -159,12 +156,6 @@ async fn read(http: &Http) -> Result<OverviewEntry, ApiError> {
         schedules: schedule_entries(&desk.setup.schedules, ticks),
         sweep,
     })
-}
-
-/// A queue that is away is told by its check; all else can be shown.
-fn without_pools(error: &ApiError) -> Vec<PoolEntry> {
-    tracing::warn!(error = with_causes(error), "the pools could not be read");
-    Vec::new()
 }
 
 fn open_entries(open: &[Open], now: Timestamp) -> OpenEntries {

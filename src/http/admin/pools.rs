@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use longshore_jobs::job::Pool;
+use longshore_jobs::job::{Lane, Pool, with_causes};
 use longshore_jobs::ledger::{dead_letters, pools, workers};
 use longshore_jobs::model::Timestamp;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use super::super::answer::{GOT, POSTED};
 use super::super::errors::ApiError;
 use super::super::openapi::{refusals, shapes};
 use super::{Name, Operator, params, seconds};
+use crate::queue::engine::Depth;
 
 /// Pools, in the order of the way of an upload.
 #[derive(Serialize, ToSchema)]
@@ -35,16 +36,21 @@ pub struct PoolEntry {
     paused: bool,
     #[schema(required, value_type = Option<shapes::Timestamp>)]
     paused_at: Option<Timestamp>,
-    /// Jobs that wait, due or not. Of very many it is the last count, half a minute old at most; so are `due` and `running`.
-    waiting: u64,
+    /// Jobs that wait, due or not; null while the queue cannot be reached, like `due`, `running` and `oldestAgeSeconds`. Of very
+    /// many it is the last count, half a minute old at most; so are `due` and `running`.
+    #[schema(required)]
+    waiting: Option<u64>,
     /// Of those, the ones that are due.
-    due: u64,
+    #[schema(required)]
+    due: Option<u64>,
     /// Jobs that a worker holds.
-    running: u64,
+    #[schema(required)]
+    running: Option<u64>,
     /// Dead letters.
     dead: i64,
     /// For how long the oldest of the due has been due; 0 when none is.
-    oldest_age_seconds: f64,
+    #[schema(required)]
+    oldest_age_seconds: Option<f64>,
     /// Runs that ended in a second, on average over ten; null when nobody works it.
     #[schema(required)]
     per_second: Option<f64>,
@@ -52,10 +58,10 @@ pub struct PoolEntry {
     workers: u64,
 }
 
-/// Every pool.
+/// Every pool. Flags and letters are in the ledger: a queue that is away leaves out its own figures alone.
 pub async fn entries(http: &Http) -> Result<Vec<PoolEntry>, ApiError> {
     let db = &http.ctx.db;
-    let depths = async { http.desk.engine.depths().await.map_err(ApiError::from) };
+    let depths = async { Ok(depths(http).await) };
     let flags = async { pools::paused(db).await.map_err(ApiError::from) };
     let dead = async { dead_letters::count_by_pool(db).await.map_err(ApiError::from) };
     let staffs = async { workers::by_pool(db, http.ctx.now()).await.map_err(ApiError::from) };
@@ -63,22 +69,39 @@ pub async fn entries(http: &Http) -> Result<Vec<PoolEntry>, ApiError> {
     let flags: BTreeMap<Pool, Timestamp> = flags.into_iter().collect();
     let dead: BTreeMap<Pool, i64> = dead.into_iter().collect();
     let entry = |&pool: &Pool| {
-        let mine = || depths.iter().filter(move |depth| depth.pool == pool);
+        let depth = depths.as_deref().map(|depths| depth_of(depths, pool));
         let paused_at = flags.get(&pool).copied();
         PoolEntry {
             pool,
             paused: paused_at.is_some(),
             paused_at,
-            waiting: mine().map(|depth| depth.waiting).sum(),
-            due: mine().map(|depth| depth.due).sum(),
-            running: mine().map(|depth| depth.running).sum(),
+            waiting: depth.map(|depth| depth.waiting),
+            due: depth.map(|depth| depth.due),
+            running: depth.map(|depth| depth.running),
             dead: dead.get(&pool).copied().unwrap_or(0),
-            oldest_age_seconds: seconds(mine().map(|depth| depth.oldest_age).max().unwrap_or(Duration::ZERO)),
+            oldest_age_seconds: depth.map(|depth| seconds(depth.oldest_age)),
             per_second: staffs.get(&pool).map(|staff| staff.share.per_second),
             workers: staffs.get(&pool).map_or(0, |staff| staff.workers),
         }
     };
     Ok(Pool::ALL.iter().map(entry).collect())
+}
+
+async fn depths(http: &Http) -> Option<Vec<Depth>> {
+    let read = http.desk.engine.depths().await;
+    read.inspect_err(|error| tracing::warn!(error = with_causes(error), "the queue could not be looked at")).ok()
+}
+
+/// Of both lanes.
+fn depth_of(depths: &[Depth], pool: Pool) -> Depth {
+    let none = Depth { pool, lane: Lane::Bulk, waiting: 0, due: 0, running: 0, oldest_age: Duration::ZERO };
+    depths.iter().filter(|depth| depth.pool == pool).fold(none, |sum, depth| Depth {
+        waiting: sum.waiting + depth.waiting,
+        due: sum.due + depth.due,
+        running: sum.running + depth.running,
+        oldest_age: sum.oldest_age.max(depth.oldest_age),
+        ..sum
+    })
 }
 
 /// See every pool.

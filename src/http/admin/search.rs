@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use longshore_jobs::ledger::search::{self, By, Hit, Thing};
-use longshore_jobs::model::batch::Mode;
+use longshore_jobs::model::batch::{Count, Mode};
 use longshore_jobs::model::org::ApiKey;
 use longshore_jobs::model::report::megabytes;
-use longshore_jobs::model::{Batch, Target, Timestamp, Upload};
+use longshore_jobs::model::{Batch, Status, Target, Timestamp, Upload};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -98,7 +98,7 @@ fn describe(hit: Hit, orgs: &HashMap<Uuid, String>) -> HitEntry {
     match hit.thing {
         Thing::Upload(upload) => HitEntry { r#type: "upload", id: upload.id.to_string(), ..of_upload(*upload, bare) },
         Thing::File(upload) => HitEntry { r#type: "file", id: upload.file_id.to_string(), ..of_upload(*upload, bare) },
-        Thing::Batch(batch) => of_batch(&batch, bare),
+        Thing::Batch(batch, counts) => of_batch(&batch, &counts, bare),
         Thing::Org(org) => {
             HitEntry { r#type: "org", id: org.id.to_string(), title: org.name, created_at: org.created_at, ..bare }
         }
@@ -107,7 +107,7 @@ fn describe(hit: Hit, orgs: &HashMap<Uuid, String>) -> HitEntry {
             id: found.letter.id.to_string(),
             upload_id: found.of_upload.then_some(found.letter.subject),
             title: found.letter.kind,
-            detail: format!("{} · {} attempts", found.letter.reason, found.letter.attempts),
+            detail: format!("{} · {}", found.letter.reason, counted(Some(found.letter.attempts), "attempt")),
             created_at: found.letter.died_at,
             ..bare
         },
@@ -129,14 +129,27 @@ fn of_upload(upload: Upload, bare: HitEntry) -> HitEntry {
     }
 }
 
-fn of_batch(batch: &Batch, bare: HitEntry) -> HitEntry {
+fn of_batch(batch: &Batch, counts: &[Count], bare: HitEntry) -> HitEntry {
     let title = match batch.mode {
-        Mode::Each => format!("Batch of {} lines", batch.lines.unwrap_or(0)),
-        Mode::Prefix => format!("Batch of up to {} files", batch.max_files.unwrap_or(0)),
+        Mode::Each => format!("Batch of {}", counted(batch.lines, "line")),
+        Mode::Prefix => format!("Batch of up to {}", counted(batch.max_files, "file")),
     };
     let state = if batch.closed_at.is_some() { "closed" } else { "open" };
-    let detail = joined([Some(state.to_owned()), batch.target().map(|target| number(&target))]);
+    let detail = joined([Some(state.to_owned()), standing(counts), batch.target().map(|target| number(&target))]);
     HitEntry { r#type: "batch", id: batch.id.to_string(), title, detail, created_at: batch.created_at, ..bare }
+}
+
+/// How many uploads stand where, in the order of their way.
+fn standing(counts: &[Count]) -> Option<String> {
+    let of = |status: Status| counts.iter().find(|count| count.status == status).filter(|count| count.uploads > 0);
+    let told = |count: &Count| format!("{} {}", count.uploads, count.status);
+    let parts: Vec<String> = Status::ALL.iter().filter_map(|status| of(*status)).map(told).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn counted(number: Option<i64>, what: &str) -> String {
+    let number = number.unwrap_or(0);
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The public half, and never more.

@@ -2,6 +2,7 @@
 
 mod letters;
 mod orgs;
+mod pools;
 mod search;
 
 use std::collections::BTreeSet;
@@ -171,31 +172,4 @@ async fn an_overview_without_the_ledger_is_unavailable() {
     let reply = operator.get("/api/admin/overview").await;
 
     assert_eq!((reply.status.as_u16(), reply.slug()), (503, "unavailable_error"));
-}
-
-#[tokio::test]
-async fn a_pool_is_paused_and_resumed_any_number_of_times() {
-    let world = World::new().await;
-    let operator = operator(&world).await;
-    let turn = async |way: &str| {
-        let reply = operator.call("POST", &format!("/api/admin/pools/store/{way}")).await.is(200);
-        assert_eq!(reply.body["pools"].as_array().unwrap().len(), 1);
-        reply.body["pools"][0].clone()
-    };
-
-    let first = turn("pause").await;
-    world.clock.turn(Duration::from_secs(60));
-    let again = turn("pause").await;
-    let listed = operator.get("/api/admin/pools").await.is(200);
-    let resumed = turn("resume").await;
-
-    assert_eq!(
-        (&first["pool"], &first["paused"], &first["pausedAt"]),
-        (&json!("store"), &json!(true), &again["pausedAt"])
-    );
-    let all = listed.body["pools"].as_array().unwrap();
-    assert_eq!(all.iter().filter(|pool| pool["paused"] == true).count(), 1);
-    assert_eq!(all.len(), 6);
-    assert_eq!(turn("resume").await, resumed);
-    assert_eq!((&resumed["paused"], &resumed["pausedAt"]), (&json!(false), &Value::Null));
 }

@@ -346,7 +346,7 @@ async fn a_lost_queue_refuses_a_callback_but_not_an_upload() {
 async fn a_silent_queue_keeps_a_client_no_longer_than_the_wait() {
     let world = World::with(Limits::default(), Settings { wait: Duration::ZERO, ..Settings::default() }).await;
     let client = world.client().await;
-    world.line.silent.store(true, Ordering::Relaxed);
+    world.line.silent.send_replace(true);
 
     let reply = tokio::time::timeout(Duration::from_secs(4), client.post("/api/uploads", json!({"filename": "a.txt"})));
 

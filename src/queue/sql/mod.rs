@@ -95,7 +95,7 @@ impl SqlQueue {
             let (db, clock, bells) = (db.clone(), Arc::clone(&clock), bells.clone());
             Gather::new(move |settled| settle::settle_together(db.clone(), Arc::clone(&clock), bells.clone(), settled))
         };
-        let (drift, counts) = (Drift::default(), depths::Counts::of("queue"));
+        let (drift, counts) = (Drift::default(), depths::Counts::scraped_as("queue"));
         Self { db, clock, bells, drift, is_shared: false, pushes, settles, counts }
     }
 

@@ -1,11 +1,15 @@
 //! Dead letters over HTTP: the list, and what becomes of what it lists.
 
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
 use longshore_jobs::job::{Job, Lane};
 use longshore_jobs::ledger::dead_letters::{self, DeadLetter};
 use longshore_jobs::ledger::uploads;
 use longshore_jobs::noop::Noop;
 use longshore_jobs::verify_upload::VerifyUpload;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use super::operator;
@@ -134,6 +138,10 @@ async fn one_some_or_all_that_a_filter_lists_are_put_on_again() {
         ("0 0 false".into(), "1 0 false".into(), "1 1 false".into())
     );
     assert_eq!(all["deadLetters"], json!([]));
+    assert_eq!(
+        [&none["before"], &one["before"], &all["before"]],
+        [&Value::Null, &json!(letters[2].id), &json!(letters[1].id)]
+    );
     assert_eq!(world.line.kinds()[before.len()..], ["noop", "verify_upload"]);
     assert_eq!(ids(&operator.get("/api/admin/dead-letters").await), [letters[1].id]);
 }
@@ -151,6 +159,49 @@ async fn what_a_filter_lists_is_thrown_away_and_nothing_else() {
     assert_eq!((&some["discarded"], &some["unknown"], &some["more"]), (&json!(1), &json!(0), &json!(false)));
     assert_eq!(ids(&left), [letters[1].id, letters[0].id]);
     assert_eq!(all["discarded"], 2);
+}
+
+#[tokio::test]
+async fn the_next_call_of_a_loop_leaves_alone_what_died_since_the_first() {
+    let world = World::new().await;
+    let (operator, letters) = three(&world).await;
+    let call = async |way: &str, filter: Value| {
+        operator.post(&format!("/api/admin/dead-letters/{way}"), json!({"filter": filter})).await.is(200).body
+    };
+    let first = call("retry", json!({"reason": "attempts"})).await;
+    let again = DeadLetter { id: Uuid::now_v7(), ..letters[2].clone() };
+    keep(&world, &again).await;
+
+    let next = call("retry", json!({"reason": "attempts", "before": first["before"]})).await;
+    let gone = call("discard", json!({"before": first["before"]})).await;
+
+    assert_eq!((&first["putOn"], &first["before"]), (&json!(2), &json!(letters[2].id)));
+    assert_eq!((&next["putOn"], &next["more"], &next["before"]), (&json!(0), &json!(false), &first["before"]));
+    assert_eq!((&gone["discarded"], &gone["before"]), (&json!(1), &first["before"]));
+    assert_eq!(ids(&operator.get("/api/admin/dead-letters").await), [again.id]);
+}
+
+#[tokio::test]
+async fn a_retry_comes_to_its_end_although_the_client_goes_away() {
+    let world = World::new().await;
+    let (operator, letters) = three(&world).await;
+    world.line.silent.send_replace(true);
+    let request = operator.request("POST", "/api/admin/dead-letters/retry").header("content-type", "application/json");
+    let body = json!({"ids": [letters[2].id]}).to_string();
+    let retrying = tokio::spawn(world.app.clone().oneshot(request.body(Body::from(body)).unwrap()));
+    while !world.line.is_waited_for() {
+        tokio::task::yield_now().await;
+    }
+
+    retrying.abort();
+    assert!(retrying.await.is_err_and(|error| error.is_cancelled()));
+    world.line.silent.send_replace(false);
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while dead_letters::find(&world.ctx.db, letters[2].id).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "the letter is still there");
+    }
+    assert_eq!(world.line.kinds().last(), Some(&"noop"));
 }
 
 #[tokio::test]
@@ -188,6 +239,7 @@ async fn a_body_that_does_not_say_which_letters_is_refused_by_its_field() {
         ("filter.kind", json!({"filter": {"kind": ["noop"]}})),
         ("filter.reason", json!({"filter": {"reason": "a\u{0}b"}})),
         ("filter.error", json!({"filter": {"error": "x".repeat(301)}})),
+        ("filter.before", json!({"filter": {"before": "yesterday"}})),
         ("filter.died", json!({"filter": {"died": "yesterday"}})),
         ("all", json!({"filter": {}, "all": true})),
     ] {

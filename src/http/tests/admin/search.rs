@@ -51,6 +51,12 @@ async fn uploads_batches_orgs_letters_and_keys_are_shown_as_what_they_are() {
     let client = client_of(&world, org, Scope::ALL).await;
     let upload = client.post("/api/uploads", json!({"filename": "open.txt", "size": 2_000_000})).await.is(201);
     let batch = client.post("/api/batches", json!({"uploads": [{"filename": "c"}]})).await.is(202);
+    let lines = json!([{"filename": "d"}, {"filename": "e"}, {"filename": "f"}]);
+    let three = client.post("/api/batches", json!({"uploads": lines})).await.is(202);
+    world.line.drain().await;
+    let members = format!("/api/batches/{}/uploads", three.batch()["id"].as_str().unwrap());
+    let member = client.get(&members).await.is(200).upload()["id"].as_str().unwrap().to_owned();
+    client.call("DELETE", &format!("/api/uploads/{member}")).await.is(200);
     let letter = letters::letter(Noop::new(Uuid::now_v7()));
     letters::keep(&world, &letter).await;
     let key = client.token.clone().unwrap().key;
@@ -60,7 +66,8 @@ async fn uploads_batches_orgs_letters_and_keys_are_shown_as_what_they_are() {
     for (asked, kind, title, detail) in [
         (id(upload.upload()), "upload", "open.txt", "issued · 2 MB"),
         ("open.txt".to_owned(), "upload", "open.txt", "issued · 2 MB"),
-        (id(batch.batch()), "batch", "Batch of 1 lines", "open"),
+        (id(batch.batch()), "batch", "Batch of 1 line", "open · 1 issued"),
+        (id(three.batch()), "batch", "Batch of 3 lines", "open · 2 issued, 1 cancelled"),
         ("acme".to_owned(), "org", "acme", ""),
         (letter.subject.to_string(), "deadLetter", "noop", "attempts · 20 attempts"),
         (key.clone(), "key", "test", "upload,read,report,admin"),
