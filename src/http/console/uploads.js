@@ -10,6 +10,15 @@ import * as upload from "./upload.js";
 const PART = 50;
 /** Those that went badly first. */
 const STATUSES = ["rejected", "expired", "cancelled", "requested", "issued", "arrived", "verified", "done"];
+const REASONS = [
+  "digest_mismatch",
+  "size_mismatch",
+  "too_large",
+  "object_missing",
+  "object_changed",
+  "unsafe_path",
+  "too_many_files",
+];
 
 /** The address of a list: a status, an org's id. */
 export const address = (filter) => `${at("uploads")}${query(filter)}`;
@@ -68,7 +77,7 @@ const reasons = (chosen) =>
     "select",
     { id: "reason", name: "reason", value: chosen },
     h("option", { value: "", key: "" }, "any"),
-    Object.keys(upload.REASONS).map((value) => h("option", { value, key: value }, value)),
+    REASONS.map((value) => h("option", { value, key: value }, value)),
   );
 
 async function submit(event, { status }, orgs) {
