@@ -59,10 +59,11 @@ const dead = (number) =>
 /** What jobs are about that are about everything. */
 const NOTHING = "00000000-0000-0000-0000-000000000000";
 
-/** They may come right by themselves; if the cause stays, they are dead within hours. Those that came right meanwhile count, too. */
+/** Those that came right meanwhile count, too. If the cause stays, the others are dead within hours. */
 const retried = ({ kind, jobs, error, example }) => [
   "warn",
-  `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes and ${jobs === 1 ? "is" : "are"} being retried: ${short(error)} `,
+  `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes and ${jobs === 1 ? "is" : "are"} being retried: `,
+  `${short(error)} `,
   example && example !== NOTHING && link(at("uploads", example), "One of them"),
 ];
 
