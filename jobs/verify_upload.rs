@@ -81,7 +81,7 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
         Err(Hashing::Failed(error)) => return Err(error),
     };
     if upload.sha256.is_some_and(|declared| declared != digest) {
-        return reject(ctx, upload, Reason::DigestMismatch).await;
+        return reject_digest(ctx, upload, digest).await;
     }
     let now = ctx.now();
     let times = (now, now + ctx.limits.resume_after);
@@ -96,9 +96,15 @@ async fn verify(ctx: &Context, upload: &Upload, version: &ObjectHead) -> Result<
 async fn differs(ctx: &Context, upload: &Upload, digest: Digest) -> Result<End, JobError> {
     let Some(batch) = upload.batch_id else { return Ok(End::Moot) };
     match manifests::expected(&ctx.db, batch, &upload.filename).await? {
-        Some(pinned) if pinned != digest => reject(ctx, upload, Reason::DigestMismatch).await,
+        Some(pinned) if pinned != digest => reject_digest(ctx, upload, digest).await,
         _ => Ok(End::Moot),
     }
+}
+
+/// The digest is kept, for whoever asks what came instead.
+async fn reject_digest(ctx: &Context, upload: &Upload, found: Digest) -> Result<End, JobError> {
+    let found = Upload { verified_sha256: Some(found), ..upload.clone() };
+    reject(ctx, &found, Reason::DigestMismatch).await
 }
 
 fn wrong_size(ctx: &Context, upload: &Upload, found: i64) -> Option<Reason> {

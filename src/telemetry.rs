@@ -6,6 +6,7 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,11 +26,7 @@ pub(crate) enum Talk {
 
 /// Starts logging. A second call does nothing, so that tests may call it too.
 pub(crate) fn start(log: &Log, talk: Talk) {
-    let directives = match talk {
-        Talk::Command if !log.filter_is_chosen => "warn",
-        Talk::Report if !log.filter_is_chosen => "off",
-        _ => &log.filter,
-    };
+    let directives = directives(log, talk);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
@@ -47,11 +44,46 @@ pub(crate) fn start(log: &Log, talk: Talk) {
     }
 }
 
+/// What PostgreSQL remarks on every migration that has been applied. Only who names it gets to see it.
+const QUIET: &str = "sqlx::postgres::notice=warn";
+
+fn directives(log: &Log, talk: Talk) -> String {
+    match talk {
+        Talk::Command if !log.filter_is_chosen => return "warn".to_owned(),
+        Talk::Report if !log.filter_is_chosen => return "off".to_owned(),
+        _ => {}
+    }
+    let most = EnvFilter::try_new(&log.filter).ok().and_then(|filter| filter.max_level_hint());
+    // The later one of two for the same target holds.
+    if most > Some(LevelFilter::WARN) { format!("{QUIET},{}", log.filter) } else { log.filter.clone() }
+}
+
 /// The hour where the person is who reads; the date is known to them.
 struct TimeOfDay;
 
 impl FormatTime for TimeOfDay {
     fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
         write!(writer, "{}", chrono::Local::now().format("%H:%M:%S%.3f"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(filter: &str) -> String {
+        let log = Log { format: LogFormat::Human, filter: filter.to_owned(), filter_is_chosen: true };
+        directives(&log, Talk::Service)
+    }
+
+    #[test]
+    fn a_filter_that_somebody_chose_lets_no_remarks_of_the_ledger_through_unless_it_names_them() {
+        assert_eq!(chosen("info,longshore=debug"), "sqlx::postgres::notice=warn,info,longshore=debug");
+        for silent in ["error", "off", "warn"] {
+            assert_eq!(chosen(silent), silent);
+        }
+        let named = EnvFilter::try_new(chosen("info,sqlx::postgres::notice=info")).unwrap();
+        assert!(named.to_string().contains("sqlx::postgres::notice=info"), "{named}");
+        assert!(!named.to_string().contains("notice=warn"), "{named}");
     }
 }

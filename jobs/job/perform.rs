@@ -52,7 +52,8 @@ fn run_decoded<J: Job>(ctx: Context, payload: String) -> Pin<Box<dyn Future<Outp
 pub async fn perform(ctx: &Context, delivery: &Delivery) -> Verdict {
     let Some(entry) = roster::find(&delivery.kind) else {
         let error = format!("this program knows no job `{}`", delivery.kind);
-        return conclude(delivery, "unknown", Verdict::Dead { reason: "unknown_kind", error });
+        let span = tracing::info_span!("job", kind = delivery.kind, subject = %delivery.subject);
+        return span.in_scope(|| conclude("unknown", Verdict::Dead { reason: "unknown_kind", error }));
     };
     let span = tracing::info_span!(
         "job",
@@ -68,7 +69,7 @@ pub async fn perform(ctx: &Context, delivery: &Delivery) -> Verdict {
     async {
         let ended = tokio::time::timeout(entry.time_limit, work).await;
         metrics::histogram!("longshore_job_run_seconds", "kind" => entry.kind).record(started.elapsed().as_secs_f64());
-        let verdict = conclude(delivery, entry.kind, judge(ctx, entry, delivery, ended));
+        let verdict = conclude(entry.kind, judge(ctx, entry, delivery, ended));
         note_failure(ctx, delivery, &verdict).await;
         verdict
     }
@@ -98,15 +99,13 @@ fn judge(ctx: &Context, entry: &Entry, delivery: &Delivery, ended: Ended) -> Ver
     Verdict::failed(delivery.attempt, delivery.max_attempts, ctx.now(), error)
 }
 
-fn conclude(delivery: &Delivery, kind: &'static str, verdict: Verdict) -> Verdict {
+fn conclude(kind: &'static str, verdict: Verdict) -> Verdict {
     metrics::counter!("longshore_jobs_finished_total", "kind" => kind, "outcome" => verdict.outcome()).increment(1);
     match &verdict {
         Verdict::Finished(_) => tracing::debug!(outcome = verdict.outcome(), "ended"),
         Verdict::Snoozed { .. } => {}
         Verdict::Retried { error, .. } => tracing::warn!(error, "will be tried again"),
-        Verdict::Dead { reason, error } => {
-            tracing::error!(reason, error, kind = delivery.kind, subject = %delivery.subject, "job is dead");
-        }
+        Verdict::Dead { reason, error } => tracing::error!(reason, error, "job is dead"),
     }
     verdict
 }

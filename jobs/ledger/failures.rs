@@ -1,5 +1,7 @@
 //! What jobs have failed of: one row for each job, kept for a while when it has succeeded since, wherever the queue lives.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 use uuid::Uuid;
 
@@ -58,8 +60,8 @@ pub async fn of(db: &Db, subjects: &[Uuid]) -> Result<Vec<Failure>, LedgerError>
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(list).fetch_all(c).await)?)
 }
 
-/// What jobs of one kind have failed of lately, in much the same words.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+/// What jobs of one kind have failed of lately, in the same words but for ids and paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// The jobs' name.
     pub kind: String,
@@ -69,19 +71,48 @@ pub struct Cause {
     pub attempts: i64,
     /// When the last one failed.
     pub last_at: Timestamp,
-    /// The error of one of them.
+    /// The error of that one.
     pub error: String,
+    /// What that one was about; nil when it was about everything.
+    pub example: Uuid,
 }
 
-/// What jobs have failed of since then, what most have failed of first; of very many, the last ten thousand.
-pub async fn causes(db: &Db, since: Timestamp) -> Result<Vec<Cause>, LedgerError> {
-    let query = "select kind, count(*) as jobs, cast(sum(attempts) as bigint) as attempts, max(last_at) as last_at,
-            min(error) as error
-        from (select kind, attempts, last_at, error from job_failures where last_at >= $1 order by last_at desc limit 10000) lately
-        group by kind, substr(error, 1, 40)
-        order by count(*) desc, max(last_at) desc
-        limit 30";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(since).fetch_all(c).await)?)
+/// What jobs have failed of since then, what most have failed of first. Of very many, the last `limit` are looked at.
+pub async fn causes(db: &Db, since: Timestamp, limit: i64) -> Result<Vec<Cause>, LedgerError> {
+    let query = "select subject, kind, attempts, first_at, last_at, substr(error, 1, 600) as error
+        from job_failures
+        where last_at >= $1
+        order by last_at desc
+        limit $2";
+    let latest_first: Vec<Failure> =
+        sql!(db.reader(), c => sqlx::query_as(query).bind(since).bind(limit).fetch_all(c).await)?;
+    let mut causes: HashMap<(String, String), Cause> = HashMap::new();
+    for Failure { subject, kind, attempts, last_at, error, .. } in latest_first {
+        let cause = causes.entry((kind.clone(), in_general(&error))).or_insert_with(|| Cause {
+            kind,
+            jobs: 0,
+            attempts: 0,
+            last_at,
+            error,
+            example: subject,
+        });
+        cause.jobs += 1;
+        cause.attempts += attempts;
+    }
+    let mut causes: Vec<Cause> = causes.into_values().collect();
+    causes.sort_by(|one, other| (other.jobs, other.last_at, &one.kind).cmp(&(one.jobs, one.last_at, &other.kind)));
+    Ok(causes)
+}
+
+/// The error without what is of one job alone: words that hold an id, a digest or a random name.
+fn in_general(error: &str) -> String {
+    let is_of_digits = |part: &str| {
+        let digits = part.bytes().filter(u8::is_ascii_hexdigit).count();
+        digits >= 16 && digits + part.matches('-').count() == part.len()
+    };
+    let of_one_job = |word: &str| word.split(|one: char| !one.is_ascii_alphanumeric() && one != '-').any(is_of_digits);
+    let words = error.split_whitespace().map(|word| if of_one_job(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Forgets those whose last attempt failed until `before`, at most so many. Returns how many.
@@ -109,6 +140,7 @@ mod tests {
     crate::on_every_engine! {
         attempts_that_fail_are_counted_with_the_last_error,
         what_many_fail_of_is_told_once_and_first,
+        what_differs_behind_the_same_beginning_is_told_apart,
         an_attempt_that_ends_well_or_too_early_leaves_no_trace,
         what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be,
     }
@@ -142,10 +174,30 @@ mod tests {
             attempt(&world, id, Act::Fail, 2).await;
         }
 
-        let causes = causes(&world.ctx.db, since).await.unwrap();
+        let causes = causes(&world.ctx.db, since, 100).await.unwrap();
 
         let told: Vec<_> = causes.iter().map(|cause| (cause.jobs, cause.attempts, cause.error.as_str())).collect();
         assert_eq!(told, [(2, 4, "it was told to fail"), (1, 1, "panicked: it was told to panic")]);
+    }
+
+    async fn what_differs_behind_the_same_beginning_is_told_apart(world: World) {
+        let failed = |id: Uuid, why: &str| {
+            format!("read failed on the bucket: read the object staging/{id} at data/46/{}: {why}", id.simple())
+        };
+        let mut last = Uuid::nil();
+        for (why, jobs) in [("Permission denied", 2), ("No such file", 1), ("Permission denied", 1)] {
+            for _ in 0..jobs {
+                last = Uuid::now_v7();
+                world.clock.advance(std::time::Duration::from_secs(1));
+                note(&world.ctx.db, (last, "verify_upload"), &failed(last, why), world.ctx.now()).await.unwrap();
+            }
+        }
+
+        let began = world.ctx.now() - std::time::Duration::from_secs(60);
+        let told = causes(&world.ctx.db, began, 100).await.unwrap();
+        assert_eq!(told.iter().map(|cause| cause.jobs).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!((told[0].example, &told[0].error), (last, &failed(last, "Permission denied")));
+        assert_eq!(causes(&world.ctx.db, began, 2).await.unwrap().len(), 2, "only the last two are looked at");
     }
 
     async fn an_attempt_that_ends_well_or_too_early_leaves_no_trace(world: World) {

@@ -80,7 +80,10 @@ async fn what_came_to_nothing_is_looked_up_in_its_batch(world: World) {
         let text = select_members(Some(status), Page { ascending: true, ..FIRST });
         let filled = (1..=6).rev().fold(text, |text, n| text.replace(&format!("${n}"), values[n - 1]));
         let plan = explain(&world, filled).await;
-        assert!(plan.contains("uploads_ended_in_batch") && !plan.contains("uploads_by_batch"), "{plan}");
+        // PostgreSQL takes one for the other where it expects a row or two in either.
+        let is_ended =
+            ["uploads_ended_in_batch", "Scan using uploads_ended_by_status"].iter().any(|one| plan.contains(one));
+        assert!(is_ended && !plan.contains("uploads_by_batch"), "{plan}");
     }
 }
 

@@ -39,6 +39,7 @@ pub mod listings;
 pub mod manifests;
 pub mod members;
 mod moves;
+pub mod operators_uploads;
 pub mod org_figures;
 pub mod orgs;
 pub mod page;

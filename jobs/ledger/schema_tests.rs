@@ -215,6 +215,7 @@ const INDEXES: &str = "
     report_deltas.report_deltas_by_org
     uploads.uploads_by_batch uploads.uploads_by_former_ref uploads.uploads_by_org uploads.uploads_by_ref!
     uploads.uploads_by_target uploads.uploads_ended uploads.uploads_ended_by_claim
-    uploads.uploads_ended_by_digest uploads.uploads_ended_by_name uploads.uploads_ended_in_batch uploads.uploads_open
+    uploads.uploads_ended_by_digest uploads.uploads_ended_by_name uploads.uploads_ended_by_status
+    uploads.uploads_ended_in_batch uploads.uploads_open uploads.uploads_rejected uploads.uploads_rejected_by_org
     uploads.uploads_to_expire uploads.uploads_to_poll uploads.uploads_to_resume
 ";

@@ -140,13 +140,13 @@ pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> R
     if !seen.status.can_become(Status::Rejected) {
         return Ok(false);
     }
-    let (id, from, etag) = (seen.id, seen.status, seen.etag.clone());
+    let (id, from, etag, found) = (seen.id, seen.status, seen.etag.clone(), seen.verified_sha256);
     let done = db
         .write_one_again(move |mut tx| {
             Box::pin(async move {
                 let query = "update uploads
                     set status = 'rejected', reason = $4, updated_at = $5, next_poll_at = null, resume_at = null,
-                        policy = null
+                        policy = null, verified_sha256 = $6
                     where id = $1 and status = $2 and etag = $3";
                 Ok(sql!(tx.on(), c => sqlx::query(query)
                     .bind(id)
@@ -154,6 +154,7 @@ pub async fn reject(db: &Db, seen: &Upload, reason: Reason, now: Timestamp) -> R
                     .bind(etag)
                     .bind(reason)
                     .bind(now)
+                    .bind(found)
                     .execute(c)
                     .await?
                     .rows_affected()))

@@ -87,6 +87,28 @@ words! {
     }
 }
 
+impl Reason {
+    /// What it means, and what to do about it: whole sentences.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::DigestMismatch => {
+                "What arrived has another SHA-256 than was promised: it was changed before or on its way. The client sends it again."
+            }
+            Self::SizeMismatch => "What arrived has another size than was promised. The client sends it again.",
+            Self::TooLarge => "The object is larger than `limits.max_size`, or than its batch allows.",
+            Self::ObjectMissing => {
+                "The object was gone before it could be read, or the batch ended without it. The client sends it again."
+            }
+            Self::ObjectChanged => {
+                "The object was written anew each time it was read. Something posts to the same policy over and over."
+            }
+            Self::UnsafePath => "The path under the batch's prefix climbs or is absolute, so it was not taken.",
+            Self::TooManyFiles => "The batch allows fewer files than came.",
+        }
+    }
+}
+
 words! {
     /// Who told that the object is there.
     ArrivedVia, "a source" {
@@ -124,7 +146,7 @@ pub struct Upload {
     pub content_type: Option<String>,
     /// The digest as declared; `None` when the client did not say.
     pub sha256: Option<Digest>,
-    /// The digest as computed from the object; `None` until it is verified.
+    /// The digest as computed from the object; `None` until it was.
     pub verified_sha256: Option<Digest>,
     /// Order or style; `None` when it is for neither.
     pub target_kind: Option<TargetKind>,
@@ -226,6 +248,20 @@ impl Upload {
         Some(Target { kind: self.target_kind?, number: self.target_number.clone()? })
     }
 
+    /// What it means that it ended without a file, and what to do about it: whole sentences. `None` of any other.
+    #[must_use]
+    pub fn meaning(&self) -> Option<&'static str> {
+        match self.status {
+            Status::Rejected => self.reason.map(Reason::meaning),
+            Status::Expired => Some(
+                "The policy and its grace ran out, and no object came, or the bucket refused it: ask the client for the answer to its \
+                 post. It asks for a fresh policy, or for a new upload.",
+            ),
+            Status::Cancelled => Some("The client took it back. There is nothing to do."),
+            _ => None,
+        }
+    }
+
     /// Bytes as found, or else as declared.
     #[must_use]
     pub fn known_size(&self) -> Option<i64> {
@@ -283,6 +319,19 @@ mod tests {
     fn final_states_lead_nowhere_but_back_from_expired() {
         for from in Status::ALL.iter().filter(|status| status.is_final() && **status != Status::Expired) {
             assert!(Status::ALL.iter().all(|to| !from.can_become(*to)), "{from}");
+        }
+    }
+
+    #[test]
+    fn whatever_ended_without_a_file_says_what_that_means() {
+        let row = Upload::requested(Uuid::nil(), Uuid::nil(), "a".to_owned(), Timestamp::from_millis(0));
+        for status in Status::ALL {
+            for reason in Reason::ALL {
+                let reason = Some(*reason).filter(|_| *status == Status::Rejected);
+                let meaning = Upload { status: *status, reason, ..row.clone() }.meaning();
+                let says = matches!(status, Status::Rejected | Status::Expired | Status::Cancelled);
+                assert_eq!(meaning.is_some_and(|meaning| meaning.ends_with('.')), says, "{status} {reason:?}");
+            }
         }
     }
 

@@ -17,6 +17,9 @@ create index uploads_ended_by_claim on uploads (sha256, id)
     where sha256 is not null and status in ('rejected', 'expired', 'cancelled');
 create index uploads_ended_by_digest on uploads (verified_sha256, id)
     where verified_sha256 is not null and status in ('rejected', 'expired', 'cancelled');
+create index uploads_ended_by_status on uploads (status, id) where status in ('rejected', 'expired', 'cancelled');
+create index uploads_rejected on uploads (reason, id) where reason is not null;
+create index uploads_rejected_by_org on uploads (org_id, reason, id) where reason is not null;
 
 -- Those that still take something in, or have lines that are not uploads yet.
 create index batches_open on batches (org_id)

@@ -192,6 +192,30 @@ export async function timeline_of_a_rejected_upload_says_why(person, server) {
   await person.looks("upload-rejected");
 }
 
+export async function failed_upload_is_found_from_the_overview_without_its_name(person, server) {
+  const id = await server.rejects("lost <i>proof</i>.txt", "LOST-1");
+  await person.console(await admin(server));
+  await person.follows(/^\d+ rejected$/);
+  await person.titled("Uploads · longshore console");
+  await person.page.getByRole("row", { name: /lost <i>proof<\/i>\.txt digest_mismatch default style LOST-1/ }).waitFor();
+  await person.looks("uploads-rejected");
+
+  await person.page.getByLabel("Reason").selectOption("too_large");
+  await person.presses("Filter");
+  await person.sees("No upload is rejected for too_large.");
+  await person.follows("Show all");
+  await person.page.getByLabel("Org, by name or id").fill("default");
+  await person.presses("Filter");
+  await person.follows("lost <i>proof</i>.txt");
+  await person.titled("lost <i>proof</i>.txt · Upload · longshore console");
+  assert.match(person.page.url(), new RegExp(`#/uploads/${id}$`));
+  await person.sees("What arrived has another SHA-256 than was promised");
+  await person.page.getByRole("row", { name: /^Hash sha256-\w+ sha256-\w+$/ }).waitFor();
+
+  await person.opens("#/uploads?status=done");
+  await person.sees("Nearly all uploads are done.");
+}
+
 export async function upload_is_seen_to_move_without_a_reload(person, server) {
   await server.api("POST", "admin/pools/verify/pause");
   const id = await server.sends("moves.txt", "moves", "MOVES-1");
@@ -324,6 +348,7 @@ export async function every_view_suits_a_phone_the_dark_and_a_screen_reader(pers
     orgs: "#/orgs",
     org: `#/orgs/${org.id}`,
     search: "#/search?q=VIEWS-1",
+    uploads: `#/uploads?status=done&org=${org.id}`,
     workers: "#/workers",
   };
   for (const [suffix, how] of [

@@ -17,12 +17,12 @@ mod serve;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ use fault::Fault;
 use files::{Files, Incoming, Written};
 use index::{Copied, Index, Row};
 pub(crate) use serve::router;
+use whole::Opened;
 
 /// The most keys that a page of a listing has.
 const PAGE: usize = 1000;
@@ -115,6 +116,14 @@ pub(crate) enum OpenError {
 /// The bucket itself failed: its disk, its index, or a task of its own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
+    #[error("{op} the object {key} at {}", path.display())]
+    Object {
+        op: &'static str,
+        key: String,
+        /// Of its data file, or of the bucket's folder where it has none yet.
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the bucket's files failed")]
     Files(#[from] io::Error),
     #[error("the bucket's index failed")]
@@ -199,26 +208,6 @@ impl LocalBucket {
         format!("{}/{}", self.public_url.as_str().trim_end_matches('/'), self.name)
     }
 
-    /// Opens the data file of a version. `None` when it is not that version any more.
-    async fn open_version(&self, mut row: Row) -> Result<Option<File>, StoreError> {
-        loop {
-            let (files, name) = (self.files.clone(), row.file.clone());
-            let error = match spawn_blocking(move || files.read(&name)).await? {
-                Ok(file) => return Ok(Some(file)),
-                Err(error) => error,
-            };
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error.into());
-            }
-            match self.index.find(&row.key).await? {
-                Some(now) if now.file == row.file => return Err(error.into()),
-                // The same bytes were posted once more: the same version, in a file of its own.
-                Some(now) if now.etag == row.etag => row = now,
-                _ => return Ok(None),
-            }
-        }
-    }
-
     /// Makes what a form has brought an object, unless its permit refuses it, and tells of it when it lies where clients
     /// put. Once begun it runs to its end, even when the client goes away.
     async fn land(self: &Arc<Self>, incoming: Incoming, permit: Permit) -> Result<Row, Fault> {
@@ -226,7 +215,7 @@ impl LocalBucket {
         let task = async move {
             let judge = permit.clone();
             let finished = incoming.finish(move |size, sha256| judge.check_whole(size, sha256)).await;
-            let written = finished.map_err(StoreError::from)??;
+            let written = finished.map_err(bucket.unwritten(&permit.key))??;
             let label = Label { key: permit.key, content_type: permit.content_type, metadata: permit.metadata };
             let row = record(&bucket.files, &bucket.index, label.row(written, bucket.clock.now())).await?;
             if row.key.starts_with(STAGING) {
@@ -240,8 +229,10 @@ impl LocalBucket {
     /// As [`LocalBucket::land`], for what the service itself puts.
     async fn keep(&self, incoming: Incoming, label: Label) -> Result<Row, StoreError> {
         let (files, index, now) = (self.files.clone(), self.index.clone(), self.clock.now());
+        let unwritten = self.unwritten(&label.key);
         let task = async move {
-            let written = match incoming.finish(|_, _| Ok::<(), Infallible>(())).await? {
+            let finished = incoming.finish(|_, _| Ok::<(), Infallible>(())).await;
+            let written = match finished.map_err(unwritten)? {
                 Ok(written) => written,
                 Err(never) => match never {},
             };
@@ -297,7 +288,7 @@ impl Bucket for LocalBucket {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        let found = self.index.find(key).await.map_err(|error| StoreError::during("head")(error.into()))?;
+        let found = self.look(key).await.map_err(StoreError::during("head"))?;
         Ok(found.map(|row| row.head()))
     }
 
@@ -309,8 +300,11 @@ impl Bucket for LocalBucket {
         if row.etag != head.etag {
             return Err(BucketError::Changed { key: key() });
         }
-        let file = self.open_version(row).await.map_err(failed)?;
-        Ok(Body::File(file.ok_or_else(|| BucketError::Changed { key: key() })?))
+        match self.open_version(row).await.map_err(failed)? {
+            Opened::Whole(file) => Ok(Body::File(file)),
+            Opened::Changed => Err(BucketError::Changed { key: key() }),
+            Opened::Lost => Err(BucketError::Missing { key: key() }),
+        }
     }
 
     async fn put(&self, key: &str, content_type: Option<&str>, bytes: Chunks<'_>) -> Result<Stored, BucketError> {
@@ -346,6 +340,7 @@ impl Bucket for LocalBucket {
         let more = rows.len() > PAGE;
         rows.truncate(PAGE);
         let next = rows.last().filter(|_| more).map(|row| row.key.clone());
+        let rows = self.all_whole(rows).await.map_err(StoreError::during("list"))?;
         Ok(Listing { objects: rows.iter().map(Row::head).collect(), next })
     }
 
@@ -368,11 +363,12 @@ impl Bucket for LocalBucket {
 
 impl LocalBucket {
     async fn receive(&self, key: &str, mut bytes: Chunks<'_>) -> Result<Incoming, BucketError> {
-        let failed = |error: io::Error| StoreError::during("put")(error.into());
+        let unwritten = self.unwritten(key);
+        let failed = |error: io::Error| StoreError::during("put")(unwritten(error));
         let mut incoming = self.files.receive();
         while let Some(chunk) = bytes.next().await {
             match chunk {
-                Ok(chunk) => incoming.push(&chunk).await.map_err(failed)?,
+                Ok(chunk) => incoming.push(&chunk).await.map_err(&failed)?,
                 Err(source) => {
                     incoming.abandon().await;
                     return Err(BucketError::BrokenOff { key: key.to_owned(), source });

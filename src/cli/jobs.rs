@@ -9,7 +9,7 @@ use longshore_jobs::model::Timestamp;
 use longshore_jobs::outside::{Clock, SystemClock};
 use uuid::Uuid;
 
-use super::output::Columns;
+use super::output::{Columns, about, first_line};
 use super::{Failure, existing_ledger, say};
 use crate::app;
 use crate::config::Config;
@@ -89,12 +89,13 @@ async fn list(db: &Db, filter: Filter, limit: u32) -> Result<(), Failure> {
         say("No dead letters.\n");
         return Ok(());
     }
-    let mut columns = Columns::with_heads(&["id", "kind", "reason", "attempts", "died", "error"]);
+    let mut columns = Columns::with_heads(&["id", "kind", "about", "reason", "attempts", "died", "error"]);
     for letter in letters {
-        let error: String = letter.error.lines().next().unwrap_or_default().chars().take(80).collect();
+        let error = first_line(&letter.error);
         columns.row(vec![
             letter.id.to_string(),
             letter.kind,
+            about(letter.subject),
             letter.reason,
             letter.attempts.to_string(),
             letter.died_at.to_string(),

@@ -20,6 +20,7 @@ mod serve;
 mod status;
 mod sweep;
 mod up;
+mod uploads;
 mod worker;
 
 use std::path::PathBuf;
@@ -100,6 +101,8 @@ enum Command {
     Key(key::KeyCommand),
     /// Where an upload or a batch stands, what it waits for, and what went wrong; without an id, what jobs fail of.
     Status(status::StatusArgs),
+    /// Uploads by where they stand, newest first: those that were rejected, unless --status says otherwise.
+    Uploads(uploads::UploadsArgs),
     /// The reports of the orgs.
     Report(report::ReportArgs),
     /// Dead letters: jobs that ended badly.
@@ -158,6 +161,7 @@ async fn run(command: Command, config: Config) -> Result<(), Failure> {
         Command::Org(command) => org::run(config, command).await,
         Command::Key(command) => key::run(config, command).await,
         Command::Status(args) => status::run(config, args).await,
+        Command::Uploads(args) => uploads::run(config, args).await,
         Command::Report(args) => report::run(config, args).await,
         Command::Jobs(command) => jobs::run(config, command).await,
         Command::Sweep(args) => sweep::run(config, args).await,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Write as _;
 
+use uuid::Uuid;
+
 /// Writes a result to stdout as it is. A reader that has gone away is no failure.
 pub(crate) fn say(text: impl fmt::Display) {
     let mut out = std::io::stdout().lock();
@@ -16,6 +18,19 @@ pub(crate) fn remark(text: impl fmt::Display) {
     if let Err(error) = writeln!(std::io::stderr().lock(), "{text}") {
         tracing::debug!(%error, "nobody reads the remark");
     }
+}
+
+/// How much of an error stands in a row, in characters.
+const LONGEST: usize = 120;
+
+/// Of an error, what a row has room for.
+pub(crate) fn first_line(error: &str) -> String {
+    error.lines().next().unwrap_or_default().chars().take(LONGEST).collect()
+}
+
+/// What a job was about, as `longshore status` takes it.
+pub(crate) fn about(subject: Uuid) -> String {
+    if subject.is_nil() { "everything".to_owned() } else { subject.to_string() }
 }
 
 /// Rows in columns as wide as their widest cell, below their heads.

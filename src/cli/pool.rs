@@ -107,6 +107,8 @@ async fn set_paused(db: &Db, pool: Pool, paused: bool) -> Result<(), Failure> {
     let state = if paused { "paused" } else { "open" };
     let moved = Pauses::new(db.clone()).set(pool, paused, Timestamp::system_now()).await?;
     let before = if moved { "" } else { " as before" };
-    say(format_args!("{pool} is {state}{before}.\n"));
+    let then =
+        if paused { "; what a worker has taken already goes on, and others notice within some seconds" } else { "" };
+    say(format_args!("{pool} is {state}{before}{then}.\n"));
     Ok(())
 }

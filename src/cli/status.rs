@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use clap::Args;
 use longshore_jobs::job::with_causes;
-use longshore_jobs::ledger::dead_letters::DeadLetter;
+use longshore_jobs::ledger::dead_letters::{self, DeadLetter, KindCount};
 use longshore_jobs::ledger::failures::{self, Cause, Failure};
-use longshore_jobs::ledger::timeline::{self, Timeline};
+use longshore_jobs::ledger::timeline::{self, Moment, Timeline};
 use longshore_jobs::ledger::{Db, batches};
 use longshore_jobs::model::batch::{Mode, Progress};
-use longshore_jobs::model::{Batch, Timestamp};
+use longshore_jobs::model::{Batch, Digest, Timestamp};
 use longshore_jobs::outside::{Clock, Queue, QueuedJob, SystemClock};
 use uuid::Uuid;
 
-use super::output::Columns;
+use super::output::{Columns, about, first_line};
 use super::{Failure as CliFailure, existing_ledger, say};
 use crate::app;
 use crate::config::Config;
@@ -31,7 +31,7 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), CliFailure> {
     let db = existing_ledger(&config).await?;
     let Some(id) = args.id else {
-        let told = causes(&db, Timestamp::system_now() - LATELY).await;
+        let told = troubled(&db, Timestamp::system_now() - LATELY).await;
         db.close().await;
         say(told?);
         return Ok(());
@@ -40,7 +40,8 @@ pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), CliFailu
     // Where the queue is away, the ledger still has the most of it to tell.
     let opened = app::open_queue(&config, &db, &clock, &[]).await;
     let queue = opened.map(|engine| engine as Arc<dyn Queue>).map_err(|error| with_causes(&error));
-    let told = tell(&db, &queue, id).await;
+    let moment = Moment { now: clock.now(), grace: config.limits.expiry_grace };
+    let told = tell(&db, &queue, id, moment).await;
     db.close().await;
     match told? {
         Some(text) => {
@@ -56,27 +57,48 @@ pub(super) async fn run(config: Config, args: StatusArgs) -> Result<(), CliFailu
 
 /// What counts as of now.
 const LATELY: Duration = Duration::from_secs(3600);
+/// How many failed jobs are looked at, the last ones.
+const LOOKED_AT: i64 = 10_000;
+/// How many causes are told.
+const CAUSES: usize = 30;
 
 async fn causes(db: &Db, since: Timestamp) -> Result<String, CliFailure> {
-    let causes = failures::causes(db, since).await?;
+    let causes = failures::causes(db, since, LOOKED_AT).await?;
     if causes.is_empty() {
         return Ok("No job has failed in the last hour.\n".to_owned());
     }
-    let mut columns = Columns::with_heads(&["kind", "jobs", "failed attempts", "last", "error"]);
-    for Cause { kind, jobs, attempts, last_at, error } in causes {
-        let error = error.lines().next().unwrap_or_default().chars().take(120).collect();
-        columns.row(vec![kind, jobs.to_string(), attempts.to_string(), last_at.to_string(), error]);
+    let mut columns = Columns::with_heads(&["kind", "jobs", "failed attempts", "last", "for example", "error"]);
+    for Cause { kind, jobs, attempts, last_at, error, example } in causes.into_iter().take(CAUSES) {
+        let (jobs, attempts, last) = (jobs.to_string(), attempts.to_string(), last_at.to_string());
+        columns.row(vec![kind, jobs, attempts, last, about(example), first_line(&error)]);
     }
-    Ok(columns.to_string())
+    Ok(format!("{columns}\n`longshore status ID` with an id of the fifth column shows one of them in full.\n"))
+}
+
+/// The dead have no row among the failures where no attempt of theirs ever ended.
+async fn dead(db: &Db) -> Result<String, CliFailure> {
+    let kinds = dead_letters::count_by_kind(db).await?;
+    if kinds.is_empty() {
+        return Ok("No dead letters.\n".to_owned());
+    }
+    let mut columns = Columns::with_heads(&["dead", "kind", "reason"]);
+    for KindCount { kind, reason, count } in kinds {
+        columns.row(vec![count.to_string(), kind, reason]);
+    }
+    Ok(format!("{columns}\n`longshore jobs list` shows them.\n"))
+}
+
+async fn troubled(db: &Db, since: Timestamp) -> Result<String, CliFailure> {
+    Ok(format!("{}\n{}", causes(db, since).await?, dead(db).await?))
 }
 
 /// The queue, or why it cannot be asked.
 type Asked = Result<Arc<dyn Queue>, String>;
 
-async fn tell(db: &Db, queue: &Asked, id: Uuid) -> Result<Option<String>, CliFailure> {
+async fn tell(db: &Db, queue: &Asked, id: Uuid, moment: Moment) -> Result<Option<String>, CliFailure> {
     if let Some(timeline) = timeline::find(db, id).await? {
         let jobs = look(queue, &timeline.subjects(), &timeline.failures).await;
-        return Ok(Some(of_upload(&timeline, &jobs)));
+        return Ok(Some(of_upload(&timeline, &jobs, moment)));
     }
     let (failures, letters) = (failures::of(db, &[id]).await?, timeline::letters(db, &[id]).await?);
     let jobs = look(queue, &[id], &failures).await;
@@ -113,14 +135,18 @@ impl Lines {
     }
 }
 
-fn of_upload(timeline: &Timeline, jobs: &Result<Vec<QueuedJob>, String>) -> String {
+fn of_upload(timeline: &Timeline, jobs: &Result<Vec<QueuedJob>, String>, moment: Moment) -> String {
     let (upload, mut lines) = (&timeline.upload, Lines::default());
     lines.add("upload", upload.id);
     lines.add(
         "status",
         upload.reason.map_or_else(|| upload.status.to_string(), |why| format!("{}: {why}", upload.status)),
     );
-    lines.add("waits for", timeline.waits_for());
+    lines.add_if_any("means", upload.meaning());
+    if upload.meaning().is_some() {
+        tell_both(&mut lines, timeline);
+    }
+    lines.add("waits for", timeline.waits_for(jobs.as_deref().unwrap_or_default(), moment));
     lines.add("filename", &upload.filename);
     lines.add("file", upload.file_id);
     lines.add("org", format!("{} {}", upload.org_id, timeline.org_name));
@@ -137,6 +163,23 @@ fn of_upload(timeline: &Timeline, jobs: &Result<Vec<QueuedJob>, String>) -> Stri
         lines.add(step.name.as_str(), at + &note);
     }
     lines.0 + &troubles(jobs, &timeline.failures, &timeline.letters)
+}
+
+/// What was to come, and what came.
+fn tell_both(lines: &mut Lines, timeline: &Timeline) {
+    let upload = &timeline.upload;
+    let tell = |size: Option<i64>, sha256: Option<Digest>| {
+        let size = size.map_or_else(|| "any size".to_owned(), |size| format!("{size} bytes"));
+        let sha256 = sha256.map_or_else(|| "any hash".to_owned(), |sha256| sha256.to_string());
+        (size, sha256)
+    };
+    let (size, sha256) = tell(upload.size, timeline.promised);
+    lines.add("declared", format!("{size}, {sha256}"));
+    if upload.arrived_size.is_some() {
+        let (size, _) = tell(upload.arrived_size, None);
+        let sha256 = upload.verified_sha256.map_or_else(|| "not hashed".to_owned(), |sha256| sha256.to_string());
+        lines.add("found", format!("{size}, {sha256}"));
+    }
 }
 
 fn of_batch(batch: &Batch, progress: Progress, letters: &[DeadLetter]) -> String {
@@ -203,12 +246,36 @@ fn on_queue(job: &QueuedJob) -> String {
 
 #[cfg(test)]
 mod tests {
+    use longshore_jobs::model::Upload;
     use longshore_jobs::testkit::World;
 
     use super::*;
 
     async fn status(world: &World, id: Uuid) -> String {
-        tell(&world.ctx.db, &Ok(Arc::clone(&world.ctx.queue)), id).await.unwrap().unwrap()
+        tell(&world.ctx.db, &Ok(Arc::clone(&world.ctx.queue)), id, moment(world)).await.unwrap().unwrap()
+    }
+
+    fn moment(world: &World) -> Moment {
+        Moment { now: world.ctx.now(), grace: world.ctx.limits.expiry_grace }
+    }
+
+    #[tokio::test]
+    async fn a_rejected_upload_tells_what_that_means_and_what_came_in_place_of_what_was_declared() {
+        let world = World::new().await;
+        let (size, sha256) = (Some(5), Some(Digest::of(b"other")));
+        let upload = world.issue(Upload { size, sha256, ..world.requested() }).await;
+        world.bucket.land(&upload.object_key, b"bytes");
+        world.notice(&upload).await;
+        world.drain().await;
+
+        let told = status(&world, upload.id).await;
+
+        assert!(
+            told.contains("status       rejected: digest_mismatch\nmeans        What arrived has another SHA-256 than"),
+            "{told}"
+        );
+        assert!(told.contains(&format!("declared     5 bytes, {}\n", Digest::of(b"other"))), "{told}");
+        assert!(told.contains(&format!("found        5 bytes, {}\n", Digest::of(b"bytes"))), "{told}");
     }
 
     #[tokio::test]
@@ -225,6 +292,7 @@ mod tests {
         assert!(told.contains("job          record_arrival on arrive, waiting, runs at "), "{told}");
         assert!(told.contains(", attempt 2 of 20; last error: "), "{told}");
         assert!(told.contains("failed       record_arrival, once, at "), "{told}");
+        assert!(told.contains("waits for    a worker to look at its object: attempt 2 of 20 at "), "{told}");
         assert!(told.contains("landed       -\n"), "{told}");
     }
 
@@ -240,6 +308,32 @@ mod tests {
         let told = causes(&world.ctx.db, world.ctx.now()).await.unwrap();
 
         assert!(told.lines().nth(1).unwrap().starts_with("record_arrival  1     1 "), "{told}");
+        assert!(told.lines().nth(1).unwrap().contains(&upload.id.to_string()), "{told}");
+    }
+
+    #[tokio::test]
+    async fn the_dead_are_counted_although_no_attempt_of_theirs_has_failed() {
+        let world = World::new().await;
+        assert!(troubled(&world.ctx.db, world.ctx.now()).await.unwrap().ends_with("\nNo dead letters.\n"));
+        let letter = DeadLetter {
+            id: Uuid::now_v7(),
+            kind: "from_the_future".to_owned(),
+            subject: Uuid::now_v7(),
+            pool: longshore_jobs::job::Pool::Verify,
+            lane: longshore_jobs::job::Lane::Bulk,
+            payload: "{}".to_owned(),
+            attempts: 0,
+            crashes: 0,
+            reason: "unknown_kind".to_owned(),
+            error: "this program knows no job".to_owned(),
+            died_at: world.ctx.now(),
+        };
+        let keep = world.ctx.db.write(|mut tx| Box::pin(async move { dead_letters::insert(&mut tx, &letter).await }));
+        keep.await.unwrap();
+
+        let told = troubled(&world.ctx.db, world.ctx.now()).await.unwrap();
+
+        assert!(told.contains("\n1     from_the_future  unknown_kind\n"), "{told}");
     }
 
     #[tokio::test]
@@ -248,7 +342,7 @@ mod tests {
         let upload = world.uploaded(b"bytes").await;
 
         let away = Err("it is away".to_owned());
-        let told = tell(&world.ctx.db, &away, upload.file_id).await.unwrap().unwrap();
+        let told = tell(&world.ctx.db, &away, upload.file_id, moment(&world)).await.unwrap().unwrap();
 
         assert!(told.contains("status       done\nwaits for    nothing\n"), "{told}");
         assert!(told.contains("job          not known, the queue does not answer: it is away\n"), "{told}");
@@ -282,7 +376,12 @@ mod tests {
         let told = status(&world, about).await;
 
         assert!(told.contains("failed       admit_object, once, at "), "{told}");
-        assert!(tell(&world.ctx.db, &Ok(Arc::clone(&world.ctx.queue)), Uuid::now_v7()).await.unwrap().is_none());
+        assert!(
+            tell(&world.ctx.db, &Ok(Arc::clone(&world.ctx.queue)), Uuid::now_v7(), moment(&world))
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 
     fn subject_of(key: &str) -> Uuid {

@@ -31,6 +31,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/console/tree.js", SCRIPT, include_str!("console/tree.js")),
     ("/console/units.js", SCRIPT, include_str!("console/units.js")),
     ("/console/upload.js", SCRIPT, include_str!("console/upload.js")),
+    ("/console/uploads.js", SCRIPT, include_str!("console/uploads.js")),
     ("/console/workers.js", SCRIPT, include_str!("console/workers.js")),
 ];
 

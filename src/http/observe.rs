@@ -11,8 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use longshore_jobs::model::TraceParent;
-use tracing::Instrument as _;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::errors::ApiError;
@@ -35,7 +35,16 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let trace = trace_of(request.headers());
     let shown = (!tells_its_trace(method, &route)).then(|| tracing::field::display(trace.trace_id()));
     let id_text = id.to_str().unwrap_or_default();
-    let span = tracing::info_span!("request", method, route, status = Empty, id = id_text, trace_id = shown);
+    let span = tracing::info_span!(
+        "request",
+        method,
+        route,
+        status = Empty,
+        id = id_text,
+        trace_id = shown,
+        upload = Empty,
+        batch = Empty,
+    );
     request.extensions_mut().insert(trace);
     let mut response = answer(request, next).instrument(span.clone()).await;
     span.record("status", response.status().as_u16());
@@ -45,6 +54,16 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Names the upload that a request has made or is about on all lines about it from here on, and thereby with its trace.
+pub fn show_upload(id: Uuid) {
+    Span::current().record("upload", tracing::field::display(id));
+}
+
+/// As [`show_upload`], of a batch.
+pub fn show_batch(id: Uuid) {
+    Span::current().record("batch", tracing::field::display(id));
 }
 
 /// The client's own id when it is sane, else a new one.

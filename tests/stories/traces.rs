@@ -37,6 +37,18 @@ fn spans(log: &Path, trace: char) -> BTreeSet<String> {
     ours.map(name).collect()
 }
 
+/// The uploads that the lines of a trace name which are of this request.
+fn uploads(log: &Path, trace: char, request: &str) -> BTreeSet<String> {
+    let lines: Vec<Value> =
+        fs::read_to_string(log).unwrap().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let trace = trace.to_string().repeat(32);
+    let ours = lines.iter().map(|line| &line["span"]).filter(|span| {
+        span["trace_id"] == trace
+            && format!("{} {}", span["method"].as_str().unwrap_or(""), span["route"].as_str().unwrap_or("")) == request
+    });
+    ours.filter_map(|span| span["upload"].as_str().map(str::to_owned)).collect()
+}
+
 fn expected(mut names: Vec<&str>, engines: Engines) -> BTreeSet<String> {
     // Elsewhere the bucket is not ours.
     names.retain(|name| matches!(engines, Engines::Local) || !name.contains("/bucket/"));
@@ -76,7 +88,12 @@ async fn one_trace_spans_an_upload_from_the_request_to_the_file(engines: Engines
     // The folder goes with the place.
     let _place = server.terminate();
 
-    let bucket = "POST /bucket/{bucket}";
+    let (asked, bucket) = ("POST /api/uploads", "POST /bucket/{bucket}");
+    assert_eq!(uploads(&log, '1', asked), [one["id"].clone()].map(|id| id.as_str().unwrap().to_owned()).into());
+    if matches!(engines, Engines::Local) {
+        assert_eq!(uploads(&log, '1', bucket), uploads(&log, '1', asked));
+    }
+    assert_eq!(uploads(&log, '4', "POST /api/files").len(), 1);
     let way = vec!["POST /api/uploads", "issue_policy", bucket, "record_arrival"];
     assert_eq!(spans(&log, '1'), expected(way, engines));
     let of_batch = vec!["POST /api/batches", "issue_batch", bucket, "record_arrival"];

@@ -43,7 +43,8 @@ impl From<Invalid> for Fault {
 }
 
 impl Fault {
-    fn code(&self) -> &'static str {
+    /// S3's word for it.
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Anonymous => "AccessDenied",

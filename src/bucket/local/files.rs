@@ -4,7 +4,7 @@
 //! part of one comes from a key. That the opening stands in the name lets the sweep tell leftovers from files on
 //! their way, by no clock.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write as _};
 use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,6 +16,8 @@ use longshore_jobs::model::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::index::Row;
 
 /// What is handed to a blocking thread at once; whatever is smaller is stored in one go.
 const BLOCK: usize = 256 * 1024;
@@ -83,9 +85,34 @@ impl Files {
         Ok(names.filter(|name| is_ours(name) && !name.starts_with(&current)).collect())
     }
 
-    /// Opens a data file. Blocks.
-    pub(crate) fn read(&self, name: &str) -> io::Result<File> {
-        File::open(self.path(name))
+    /// Opens the data file that a row names; `None` when it is lost. Blocks.
+    pub(crate) fn open_whole(&self, row: &Row) -> io::Result<Option<File>> {
+        let file = match File::open(self.path(&row.file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.lost(),
+            file => file?,
+        };
+        Ok(is_whole(&file.metadata()?, row).then_some(file))
+    }
+
+    /// Looks at the data file that a row names; `None` when it is lost. Blocks.
+    pub(crate) fn stat(&self, row: &Row) -> io::Result<Option<()>> {
+        match fs::metadata(self.path(&row.file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.lost(),
+            found => Ok(is_whole(&found?, row).then_some(())),
+        }
+    }
+
+    /// A file that is not there is lost; where no other is either, their disk is away.
+    fn lost<T>(&self) -> io::Result<Option<T>> {
+        match fs::read_dir(self.dir.join("data"))?.next() {
+            Some(_) => Ok(None),
+            None => Err(io::Error::other("the folder of all data files is empty: is its disk there?")),
+        }
+    }
+
+    /// The bucket's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Removes data files; a failure is logged, and left to the sweep of the next opening.
@@ -126,9 +153,13 @@ impl Files {
         self.dir.join("data").join(&name[name.len() - 2..])
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder(name).join(name)
     }
+}
+
+fn is_whole(found: &Metadata, row: &Row) -> bool {
+    found.is_file() && i64::try_from(found.len()) == Ok(row.size)
 }
 
 /// Bytes on their way into a data file. Dropped, or refused at the end, it leaves nothing behind.

@@ -18,14 +18,18 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use longshore_jobs::model::TraceParent;
+use longshore_jobs::model::keys::STAGING;
 use longshore_jobs::model::policy::check::{Form, Permit, Refusal, admit};
 use multer::{Field, Multipart};
 use tokio::time::timeout;
+use tracing::Span;
+use tracing::field::display;
+use uuid::Uuid;
 
+use super::LocalBucket;
 use super::fault::{Fault, escape, xml};
 use super::files::Incoming;
 use super::index::Row;
-use super::{LocalBucket, StoreError};
 
 /// The most bytes of a form before its file, with all the boundaries and headers of a hundred parts.
 const MOST_BEFORE_FILE: u64 = 128 * 1024;
@@ -46,26 +50,74 @@ pub(crate) async fn post(
     }
     let boundary = boundary(request.headers())?;
     let caller = request.extensions().get::<TraceParent>().copied();
-    let mut body = request.into_body().into_data_stream();
-    let received = receive(&bucket, &mut body, boundary).await;
-    show_trace(received.as_ref().ok().map(|(permit, _)| permit), caller);
+    let (mut body, mut about) = (request.into_body().into_data_stream(), About::default());
+    let received = receive((&bucket, &mut body), boundary, &mut about).await;
+    about.show(caller);
     let (permit, incoming) = match received {
         Ok(received) => received,
         Err(fault) => {
             drain(body, bucket.patience.min(DRAIN_TIME)).await;
+            about.note(&fault);
             return Err(fault);
         }
     };
     let status = permit.success_status;
-    let row = bucket.land(incoming, permit).await?;
-    Ok(stored(&bucket, &row, status))
+    match bucket.land(incoming, permit).await {
+        Ok(row) => Ok(stored(&bucket, &row, status)),
+        Err(fault) => {
+            about.note(&fault);
+            Err(fault)
+        }
+    }
 }
 
-/// Names the trace of the upload that the form is for, or else that of whoever posts it.
-fn show_trace(permit: Option<&Permit>, caller: Option<TraceParent>) {
-    let of_upload = permit.and_then(|permit| permit.metadata.get("traceparent")?.parse::<TraceParent>().ok());
-    if let Some(trace) = of_upload.or(caller) {
-        trace.show();
+/// How much of a key is logged, in characters.
+const LONGEST_TOLD: usize = 200;
+
+/// What a form says that it is about. Its signature may be a wrong one: it is for the log, and proves nothing.
+#[derive(Default)]
+struct About {
+    upload: Option<Uuid>,
+    batch: Option<Uuid>,
+    trace: Option<TraceParent>,
+    /// Not whole where it is long.
+    key: Option<String>,
+}
+
+impl About {
+    fn of(form: &Form) -> Self {
+        let read = |name| form.get(name).and_then(|text| text.parse().ok());
+        Self {
+            upload: read("x-amz-meta-upload-id"),
+            batch: read("x-amz-meta-batch-id"),
+            trace: form.get("x-amz-meta-traceparent").and_then(|text| text.parse().ok()),
+            key: form.get("key").map(|key| key.chars().take(LONGEST_TOLD).collect()),
+        }
+    }
+
+    /// Names what the form is for on all lines about the request, and its trace, or else that of whoever posts it.
+    fn show(&self, caller: Option<TraceParent>) {
+        if let Some(trace) = self.trace.or(caller) {
+            trace.show();
+        }
+        if let Some(upload) = self.upload {
+            Span::current().record("upload", display(upload));
+        }
+        if let Some(batch) = self.batch {
+            Span::current().record("batch", display(batch));
+        }
+    }
+
+    /// Tells the operator what the client was told. Of what is about nothing that we know, the metrics tell enough.
+    fn note(&self, fault: &Fault) {
+        let trace = self.trace.map(TraceParent::trace_id).map(display);
+        let (code, reason) = (fault.code(), fault.to_string());
+        let reason: String = reason.chars().take(LONGEST_TOLD).collect();
+        if let Some(upload) = self.upload {
+            tracing::info!(%upload, code, reason, trace, "the bucket refused a client's post");
+        } else if let Some(key) = self.key.as_deref().filter(|key| key.starts_with(STAGING)) {
+            tracing::info!(key, code, reason, trace, "the bucket refused a client's post");
+        }
     }
 }
 
@@ -91,9 +143,9 @@ async fn drain(mut body: BodyDataStream, patience: Duration) {
 
 /// Reads the form to its end. What came as its file is not yet in its place, nor its digest known.
 async fn receive(
-    bucket: &LocalBucket,
-    body: &mut BodyDataStream,
+    (bucket, body): (&LocalBucket, &mut BodyDataStream),
     boundary: String,
+    about: &mut About,
 ) -> Result<(Permit, Incoming), Fault> {
     let (open, allowance) = (AtomicBool::new(false), AtomicU64::new(MOST_BEFORE_FILE));
     let tap = Tap { open, allowance, patience: bucket.patience };
@@ -101,11 +153,12 @@ async fn receive(
     // Nobody has shown a signature yet, so the fields have that long all together, however lively they drip.
     let fields = timeout(bucket.patience, read_fields(&tap, &mut parts)).await;
     let (mut form, file) = fields.map_err(|_| Fault::Idle)??;
+    *about = About::of(&form);
     form.name_file(file.file_name().unwrap_or_default())?;
     let permit = admit(&form, &bucket.name, &bucket.signer())?;
     tap.allow(u64::MAX);
     let mut incoming = bucket.files.receive();
-    let streamed = stream_file(&tap, file, &permit, &mut incoming).await;
+    let streamed = stream_file((bucket, &tap), file, &permit, &mut incoming).await;
     tap.allow(MOST_BEHIND_FILE);
     let ended = match streamed {
         Ok(()) => expect_end(&tap, &mut parts).await,
@@ -147,9 +200,15 @@ async fn read_value(tap: &Tap, mut field: Field<'_>, room: usize) -> Result<Stri
     String::from_utf8(value).map_err(|error| refusal(error).into())
 }
 
-async fn stream_file(tap: &Tap, mut file: Field<'_>, permit: &Permit, incoming: &mut Incoming) -> Result<(), Fault> {
+async fn stream_file(
+    (bucket, tap): (&LocalBucket, &Tap),
+    mut file: Field<'_>,
+    permit: &Permit,
+    incoming: &mut Incoming,
+) -> Result<(), Fault> {
+    let unwritten = bucket.unwritten(&permit.key);
     while let Some(chunk) = tap.feed(file.chunk()).await? {
-        incoming.push(&chunk).await.map_err(StoreError::from)?;
+        incoming.push(&chunk).await.map_err(&unwritten)?;
         permit.check_growth(incoming.size())?;
     }
     Ok(())

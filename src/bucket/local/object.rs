@@ -1,7 +1,7 @@
 //! Presigned GET and HEAD of one object, with ranges and conditions (RFC 9110, sections 13 and 14).
 
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,7 +16,8 @@ use tokio_util::io::ReaderStream;
 
 use super::fault::Fault;
 use super::index::Row;
-use super::{LocalBucket, StoreError, http_date};
+use super::whole::Opened;
+use super::{LocalBucket, http_date};
 
 /// Reads of 4 KiB would be the limit of a download.
 const BLOCK: usize = 512 * 1024;
@@ -35,7 +36,7 @@ pub(crate) async fn get(
     }
     let query = decode_query(query.as_deref().unwrap_or_default()).ok_or(Fault::Uri)?;
     verify(&bucket, &method, &key, query.clone())?;
-    let row = bucket.index.find(&key).await.map_err(StoreError::from)?.ok_or(Fault::NoSuchKey)?;
+    let row = bucket.look(&key).await?.ok_or(Fault::NoSuchKey)?;
     if let Some(early) = held_back(&row, &headers) {
         return early;
     }
@@ -118,15 +119,15 @@ impl Span {
 }
 
 async fn body(bucket: &LocalBucket, row: &Row, span: Span) -> Result<Body, Fault> {
-    let file = bucket.open_version(row.clone()).await?.ok_or(Fault::NoSuchKey)?;
-    let file = seek(file, span.start)?;
+    let Opened::Whole(file) = bucket.open_version(row.clone()).await? else { return Err(Fault::NoSuchKey) };
+    let file = seek(file, span.start).map_err(|source| bucket.unread(row, source))?;
     let mut file = tokio::fs::File::from_std(file);
     file.set_max_buf_size(BLOCK);
     Ok(Body::from_stream(ReaderStream::with_capacity(file.take(span.length), BLOCK)))
 }
 
 /// Seeking in a local file only sets a number.
-fn seek(mut file: File, start: u64) -> Result<File, StoreError> {
+fn seek(mut file: File, start: u64) -> io::Result<File> {
     file.seek(SeekFrom::Start(start))?;
     Ok(file)
 }

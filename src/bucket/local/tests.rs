@@ -1,5 +1,6 @@
 //! The local bucket from outside: its contract, its folder, and its HTTP side.
 
+mod lost;
 mod posts;
 mod prefixes;
 mod reads;
@@ -278,7 +279,7 @@ async fn what_a_crash_left_is_swept_and_nothing_else() {
     assert_eq!(rig.tmp_files(), 0);
     assert!(!data.join("ff").join(orphan).exists());
     assert!(data.join("ff").join("notes of the owner ff").exists());
-    assert!(rig.bucket.files.read(&on_its_way.name).is_ok());
+    assert!(rig.bucket.files.path(&on_its_way.name).exists());
     assert_eq!(rig.keys().await, ["k"]);
     let head = rig.bucket.head("k").await.unwrap().unwrap();
     assert!(rig.bucket.read(&head).await.is_ok());
@@ -307,11 +308,11 @@ async fn bytes_that_are_posted_again_while_they_are_opened_are_still_that_versio
 
     rig.posted(rig.terms(), b"the same").await;
     assert_eq!(rig.data_files(), 1, "the file that was seen is gone");
-    let opened = rig.bucket.open_version(seen.clone()).await.unwrap();
-    assert_eq!(io::read_to_string(opened.unwrap()).unwrap(), "the same");
+    let Opened::Whole(file) = rig.bucket.open_version(seen.clone()).await.unwrap() else { panic!("it is there") };
+    assert_eq!(io::read_to_string(file).unwrap(), "the same");
 
     rig.posted(rig.terms(), b"others").await;
-    assert!(rig.bucket.open_version(seen).await.unwrap().is_none());
+    assert!(matches!(rig.bucket.open_version(seen).await.unwrap(), Opened::Changed));
 }
 
 #[tokio::test]

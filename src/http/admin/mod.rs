@@ -6,7 +6,7 @@
 //! - `workers`: the processes that work
 //! - `letters`: dead letters, and `decide`: what becomes of them
 //! - `orgs`: orgs, reports, rebuilds; `figures`: what there is of one org, for people and for Prometheus
-//! - `timeline`: one upload's way; `search`: from a word to the thing
+//! - `uploads`: uploads of all orgs; `timeline`: one upload's way; `search`: from a word to the thing
 //! - `desk`: what all of this needs beyond the ledger
 
 mod decide;
@@ -19,6 +19,7 @@ mod params;
 mod pools;
 mod search;
 mod timeline;
+mod uploads;
 mod workers;
 
 use std::convert::Infallible;
@@ -52,6 +53,7 @@ pub fn routes() -> OpenApiRouter<Arc<Http>> {
         .routes(routes!(orgs::report))
         .routes(routes!(orgs::rebuild))
         .routes(routes!(figures::metrics))
+        .routes(routes!(uploads::list))
         .routes(routes!(timeline::show))
         .routes(routes!(search::search))
 }

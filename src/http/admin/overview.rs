@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use futures_util::future::join_all;
+use longshore_jobs::ledger::failures::{self, Cause};
 use longshore_jobs::ledger::page::COUNT_CAP;
 use longshore_jobs::ledger::sweeps::Sum;
 use longshore_jobs::ledger::totals::Ended;
@@ -14,6 +16,7 @@ use longshore_jobs::ledger::{Db, LedgerError, dead_letters, reports, schedules, 
 use longshore_jobs::model::{Status, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::super::Http;
 use super::super::answer::GOT;
@@ -23,6 +26,13 @@ use super::super::operations::{Check, Outcome};
 use super::desk::Engines;
 use super::pools::{self, PoolEntry};
 use super::{Operator, seconds};
+
+/// What has failed since then counts as failing.
+const LATELY: Duration = Duration::from_secs(900);
+/// How many failed jobs are looked at, the last ones.
+const LOOKED_AT: i64 = 1_000;
+/// How many causes are told.
+const CAUSES: usize = 5;
 
 /// How everything is.
 #[derive(Serialize, ToSchema)]
@@ -50,6 +60,8 @@ pub struct OverviewEntry {
     #[schema(value_type = BTreeMap<String, Outcome>)]
     checks: BTreeMap<&'static str, Outcome>,
     schedules: Vec<ScheduleEntry>,
+    /// What most jobs have failed of in the last 15 minutes, at most five causes; of very many jobs, the last thousand are looked at.
+    failing: Vec<FailingEntry>,
     /// What the last look through the bucket has found.
     sweep: Vec<SweepEntry>,
 }
@@ -91,6 +103,24 @@ struct ReportAge {
     /// How long ago the oldest change was made that no report has yet; null when there is none.
     #[schema(required)]
     oldest_delta_age_seconds: Option<f64>,
+}
+
+/// What jobs of one kind fail of.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FailingEntry {
+    #[schema(example = "verify_upload")]
+    kind: String,
+    /// That of the last one; the others differ in ids and paths at most.
+    error: String,
+    /// How many jobs.
+    jobs: i64,
+    /// When the last one failed.
+    #[schema(value_type = shapes::Timestamp)]
+    last_at: Timestamp,
+    /// What the last one was about: an upload, a batch, an org; null when it was about everything.
+    #[schema(required)]
+    example: Option<Uuid>,
 }
 
 /// A job that is on a schedule.
@@ -137,11 +167,12 @@ async fn read(http: &Http) -> Result<OverviewEntry, ApiError> {
             sweep_findings(db)
         )?;
         let dead = dead_letters::count_by_pool(db).await?;
-        Ok::<_, ApiError>((open, ended, ticks, oldest, sweep, dead))
+        let failing = failing(db, http.ctx.now() - LATELY).await?;
+        Ok::<_, ApiError>((open, ended, ticks, oldest, sweep, (dead, failing)))
     };
     let checks = async { Ok(join_all(http.checks.iter().map(Check::run)).await) };
     let (ledger, checks, pools) = tokio::try_join!(ledger, checks, pools::entries(http))?;
-    let ((open, ended, ticks, oldest, sweep, dead), now) = (ledger, http.ctx.now());
+    let ((open, ended, ticks, oldest, sweep, (dead, failing)), now) = (ledger, http.ctx.now());
     Ok(OverviewEntry {
         as_of: now,
         version: env!("CARGO_PKG_VERSION"),
@@ -154,8 +185,20 @@ async fn read(http: &Http) -> Result<OverviewEntry, ApiError> {
         report: ReportAge { oldest_delta_age_seconds: oldest.map(|oldest| seconds(now.since(oldest))) },
         checks: http.checks.iter().map(Check::name).zip(checks.into_iter().map(Outcome::of)).collect(),
         schedules: schedule_entries(&desk.setup.schedules, ticks),
+        failing,
         sweep,
     })
+}
+
+async fn failing(db: &Db, since: Timestamp) -> Result<Vec<FailingEntry>, LedgerError> {
+    let causes = failures::causes(db, since, LOOKED_AT).await?;
+    Ok(causes.into_iter().take(CAUSES).map(FailingEntry::from).collect())
+}
+
+impl From<Cause> for FailingEntry {
+    fn from(Cause { kind, jobs, last_at, error, example, .. }: Cause) -> Self {
+        Self { kind, error, jobs, last_at, example: Some(example).filter(|example| !example.is_nil()) }
+    }
 }
 
 fn open_entries(open: &[Open], now: Timestamp) -> OpenEntries {

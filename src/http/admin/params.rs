@@ -29,6 +29,20 @@ pub struct Letters {
     error: Option<String>,
 }
 
+/// Which uploads: all that are given must fit.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UploadsOfAll {
+    /// Only those that stand there; may be left out only beside a `reason`.
+    #[param(value_type = Option<shapes::Status>, inline, example = "rejected")]
+    status: Option<String>,
+    /// Only those that were rejected for this.
+    #[param(value_type = Option<shapes::Reason>, inline)]
+    reason: Option<String>,
+    /// Only those of this org; may be left out unless `status` is `done`.
+    org: Option<Uuid>,
+}
+
 /// Which orgs.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

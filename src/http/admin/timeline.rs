@@ -7,11 +7,11 @@ use axum::Json;
 use axum::extract::State;
 use longshore_jobs::job::{Pool, with_causes};
 use longshore_jobs::ledger::failures::Failure;
-use longshore_jobs::ledger::timeline::{self, Timeline};
+use longshore_jobs::ledger::timeline::{self, Moment, Timeline};
 use longshore_jobs::model::step::{Name, Step};
 use longshore_jobs::model::trace::TraceId;
 use longshore_jobs::model::upload::ArrivedVia;
-use longshore_jobs::model::{Timestamp, Upload};
+use longshore_jobs::model::{Digest, Timestamp, Upload};
 use longshore_jobs::outside::QueuedJob;
 use longshore_jobs::roster;
 use serde::Serialize;
@@ -48,6 +48,13 @@ pub struct TimelineEntry {
     /// What has to happen next, as a sentence.
     #[schema(example = "a worker to hash it; put on again at 2026-02-11T09:31:00.000Z if it has not moved by then")]
     waits_for: String,
+    /// What it means that it ended without a file, and what to do about it; null of any other.
+    #[schema(required, example = "What arrived has another size than was promised. The client sends it again.")]
+    meaning: Option<&'static str>,
+    /// What the client, or the manifest of its batch, said that would come.
+    declared: ContentEntry,
+    /// What came.
+    found: ContentEntry,
     /// In the order of the way; while the upload is open, also those that are still to come.
     steps: Vec<StepEntry>,
     /// What is on the queue for it now.
@@ -92,6 +99,17 @@ struct OperatorsUpload {
 struct OrgName {
     id: Uuid,
     name: String,
+}
+
+/// Bytes by their size and digest.
+#[derive(Serialize, ToSchema)]
+struct ContentEntry {
+    /// Null where nobody said, or nothing came.
+    #[schema(required)]
+    size: Option<i64>,
+    /// SHA-256; null where nobody said, or it was not hashed.
+    #[schema(required, value_type = Option<shapes::Digest>)]
+    hash: Option<Digest>,
 }
 
 /// A step that was taken, or is still to come.
@@ -155,34 +173,49 @@ pub async fn show(operator: Operator, State(http): State<Arc<Http>>, id: Id) -> 
     Ok(Json(TimelineAnswer { message: GOT, uploads: vec![describe(&http, &operator.0, timeline, jobs).await?] }))
 }
 
-/// What is on the queue. A queue that is away must not hide the rest.
-async fn jobs(http: &Http, timeline: &Timeline) -> Vec<JobEntry> {
+/// What is on the queue. One that is away must not hide the rest: then nobody knows.
+async fn jobs(http: &Http, timeline: &Timeline) -> Option<Vec<QueuedJob>> {
     let subjects = timeline.subjects();
     let fault = match timeout(LOOK, http.ctx.queue.about(&subjects)).await {
         Ok(Ok(mut jobs)) => {
             timeline::fill_errors(&mut jobs, &timeline.failures);
-            return jobs.into_iter().map(JobEntry::from).collect();
+            return Some(jobs);
         }
         Ok(Err(error)) => with_causes(&error),
         Err(_) => format!("the queue was silent for {LOOK:?}"),
     };
     tracing::warn!(error = fault, "a timeline does not tell what is on the queue");
-    timeline::next_job(&timeline.upload).into_iter().map(JobEntry::unknown).collect()
+    None
+}
+
+fn entries_of(jobs: Option<Vec<QueuedJob>>, upload: &Upload) -> Vec<JobEntry> {
+    match jobs {
+        Some(jobs) => jobs.into_iter().map(JobEntry::from).collect(),
+        None => timeline::next_job(upload).into_iter().map(JobEntry::unknown).collect(),
+    }
 }
 
 async fn describe(
     http: &Http,
     caller: &Caller,
     timeline: Timeline,
-    jobs: Vec<JobEntry>,
+    jobs: Option<Vec<QueuedJob>>,
 ) -> Result<TimelineEntry, ApiError> {
-    let (waits_for, steps) = (timeline.waits_for(), timeline.steps());
-    let Timeline { upload, next_poll_at, org_name, failures, letters, .. } = timeline;
+    let moment = Moment { now: http.ctx.now(), grace: http.ctx.limits.expiry_grace };
+    let (waits_for, steps) = (timeline.waits_for(jobs.as_deref().unwrap_or_default(), moment), timeline.steps());
+    let jobs = entries_of(jobs, &timeline.upload);
+    let Timeline { upload, next_poll_at, org_name, failures, letters, promised, .. } = timeline;
+    let meaning = upload.meaning();
+    let declared = ContentEntry { size: upload.size, hash: promised };
+    let found = ContentEntry { size: upload.arrived_size, hash: upload.verified_sha256 };
     let dead_letters = letters::entries(&http.ctx.db, letters).await?;
     Ok(TimelineEntry {
         org: OrgName { id: upload.org_id, name: org_name },
         upload: operators_upload(http, caller, upload, next_poll_at).await?,
         waits_for,
+        meaning,
+        declared,
+        found,
         steps: steps.into_iter().map(StepEntry::from).collect(),
         jobs,
         failures: failures.into_iter().map(FailureEntry::from).collect(),

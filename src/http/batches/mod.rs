@@ -29,6 +29,7 @@ use super::answer::GOT;
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::observe::show_batch;
 use super::openapi::{params, refusals};
 use super::paging::{MOST_PER_PAGE, Paging};
 use super::{Http, uploads};
@@ -67,6 +68,7 @@ async fn answer(
     batch: Batch,
 ) -> Result<Response, ApiError> {
     let location = format!("/api/batches/{}", batch.id);
+    show_batch(batch.id);
     let batches = vec![entry(http, caller, batch).await?];
     let mut response = (code, Json(BatchesAnswer { message, batches })).into_response();
     let headers = response.headers_mut();

@@ -11,10 +11,10 @@ import { unask } from "./question.js";
 import * as search from "./search.js";
 import { draw, drawHeld, h } from "./tree.js";
 import { plain, span } from "./units.js";
-import * as upload from "./upload.js";
+import * as uploads from "./uploads.js";
 import * as workers from "./workers.js";
 
-const VIEWS = { "": overview, "dead-letters": letters, orgs, search, uploads: upload, workers };
+const VIEWS = { "": overview, "dead-letters": letters, orgs, search, uploads, workers };
 const NOWHERE = {
   open: () => ({
     title: "Not found",

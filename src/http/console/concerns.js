@@ -1,9 +1,9 @@
 // What needs a person: the same conditions, and as grave, as in ops/prometheus/alerts.yaml.
 
 import { now } from "./api.js";
-import { link, prose } from "./parts.js";
+import { at, link, prose } from "./parts.js";
 import { h } from "./tree.js";
-import { counted, span } from "./units.js";
+import { counted, plain, span } from "./units.js";
 
 // In seconds.
 const SILENCE = 600;
@@ -17,6 +17,7 @@ export function concerns(overview) {
     failing(overview.checks),
     lost(overview.sweep),
     dead(overview.deadLetters),
+    ...(overview.failing ?? []).map(retried),
     ...overview.pools.map(halted),
     idle(overview.pools),
     ...overview.pools.map(late),
@@ -54,6 +55,22 @@ const dead = (number) =>
     link("#/dead-letters", counted(number, "dead letter")),
     number === 1 ? ": a job that goes on only when you say so." : ": jobs that go on only when you say so.",
   ];
+
+/** What jobs are about that are about everything. */
+const NOTHING = "00000000-0000-0000-0000-000000000000";
+
+/** Those that came right meanwhile count, too. If the cause stays, the others are dead within hours. */
+const retried = ({ kind, jobs, error, example }) => [
+  "warn",
+  `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes and ${jobs === 1 ? "is" : "are"} being retried: `,
+  `${short(error)} `,
+  example && example !== NOTHING && link(at("uploads", example), "One of them"),
+];
+
+function short(error) {
+  const line = plain(error.split("\n", 1)[0]);
+  return line.length > 240 ? `${line.slice(0, 240)}…` : line;
+}
 
 const isLate = ({ pool, due, oldestAgeSeconds: age }) => due > 0 && age > (pool === "issue" ? LATE_POLICY : LATE);
 const toneOf = (pool) => (pool.pool === "issue" && isLate(pool) ? "bad" : "warn");

@@ -34,7 +34,7 @@ export const show = (letter, desk, tick = null) =>
     ),
     h("p", { class: "about" }, about(letter)),
     h("pre", { class: "error", tabindex: "0", "aria-label": "Error" }, lines(letter.error)),
-    h("p", { class: "advice" }, prose(letter.advice)),
+    h("p", { class: "advice" }, prose(advice(letter))),
     h(
       "details",
       {},
@@ -63,6 +63,13 @@ export const show = (letter, desk, tick = null) =>
       }),
     ),
   );
+
+/** The cause as the server tells it; what can be done stands below, and need not be typed. */
+function advice(letter) {
+  const [cause] = letter.advice.split("\n", 1);
+  const comes = name(letter) === "everything" ? " The schedule runs the next one in any case." : "";
+  return `${cause}${comes} Then retry it below, or by \`longshore jobs retry ${letter.id}\`.`;
+}
 
 /** What the job was about; the nil UUID is that of a job about everything. */
 export const name = ({ filename, subject }) => plain(filename ?? (/^[0-]+$/.test(subject) ? "everything" : subject));

@@ -4,6 +4,7 @@ import { get, post, query } from "./api.js";
 import { STATUS_TONES, at, button, called, empty, facts, field, link, section, table, textField, when } from "./parts.js";
 import { h } from "./tree.js";
 import { bytes, count, span } from "./units.js";
+import { address } from "./uploads.js";
 
 export const open = (route, desk) => (route.id ? one(route.id, desk) : list(route.query));
 
@@ -91,7 +92,7 @@ const one = (id, desk) => ({
         facts(
           Object.keys(STATUS_TONES).map((status) => [
             status,
-            count(metrics.uploads[status], metrics.uploadsCapped.includes(status)),
+            uploads(org, status, count(metrics.uploads[status], metrics.uploadsCapped.includes(status))),
           ]),
         ),
         facts([
@@ -114,6 +115,9 @@ const one = (id, desk) => ({
       ),
     ),
 });
+
+const uploads = (org, status, text) =>
+  h("a", { href: address({ status, org: org.id }), "aria-label": `${text} ${status}` }, text);
 
 const report = (report, metrics) =>
   facts([

@@ -6,6 +6,7 @@ import { badge, button, empty, facts, link, section, table, when } from "./parts
 import { ask } from "./question.js";
 import { h } from "./tree.js";
 import { bytes, count, rate, span } from "./units.js";
+import { address } from "./uploads.js";
 
 const WAITS = {
   requested: "for a policy",
@@ -49,7 +50,7 @@ function funnel({ uploads, ended, endedCapped = [] }) {
         return h(
           "li",
           { key: state },
-          h("span", { class: "label" }, state),
+          h("a", { class: "label", href: address({ status: state }) }, state),
           h("strong", {}, count(open)),
           h(
             "span",
@@ -67,11 +68,17 @@ function funnel({ uploads, ended, endedCapped = [] }) {
           "div",
           { key: state, "data-tone": state === "done" ? "good" : "calm" },
           h("dt", {}, state),
-          h("dd", {}, count(number, endedCapped.includes(state))),
+          h("dd", {}, many(state, number, endedCapped)),
         ),
       ),
     ),
   ];
+}
+
+/** Those that are done are nearly all there are: they are listed by org. */
+function many(state, number, capped) {
+  const text = count(number, capped.includes(state));
+  return state === "done" ? text : h("a", { href: address({ status: state }), "aria-label": `${text} ${state}` }, text);
 }
 
 function pools(pools, desk) {

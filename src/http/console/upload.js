@@ -1,6 +1,6 @@
 // One upload's way from the request to its end, as it happens.
 
-import { get, query } from "./api.js";
+import { get, now, query } from "./api.js";
 import * as letter from "./letter.js";
 import { at, badge, called, empty, facts, link, prose, section, STATUS_TONES, table, when } from "./parts.js";
 import { h } from "./tree.js";
@@ -20,20 +20,6 @@ const STEPS = {
   cancelled: "Cancelled",
   deleted: "File deleted",
 };
-const REASONS = {
-  digest_mismatch:
-    "What arrived has another SHA-256 than was promised: it was changed before or on its way. The client sends it again.",
-  size_mismatch: "What arrived has another size than was promised. The client sends it again.",
-  too_large: "The object is larger than `limits.max_size`, or than its batch allows.",
-  object_missing: "The object was gone before it could be read, or the batch ended without it. The client sends it again.",
-  object_changed: "The object was written anew each time it was read. Something posts to the same policy over and over.",
-  unsafe_path: "The path under the batch's prefix climbs or is absolute, so it was not taken.",
-  too_many_files: "The batch allows fewer files than came.",
-};
-const ENDS = {
-  expired: "The policy and its grace ran out, and no object came. The client asks for a fresh policy, or for a new upload.",
-  cancelled: "The client took it back.",
-};
 const TONES = { done: "good", rejected: "bad", expired: "warn", cancelled: "calm", deleted: "calm" };
 
 export const open = ({ id }, desk) => ({
@@ -43,7 +29,8 @@ export const open = ({ id }, desk) => ({
   name: ({ upload }) => upload.filename,
   draw: (timeline) => [
     stand(timeline),
-    why(timeline.upload),
+    why(timeline),
+    differences(timeline),
     section("Timeline", way(timeline.steps)),
     timeline.deadLetters.length > 0 &&
       section(
@@ -68,9 +55,18 @@ const stand = ({ upload, waitsFor }) =>
   );
 
 /** Why it ended badly, and what to do about it. */
-function why({ status, reason }) {
-  const text = REASONS[reason] ?? ENDS[status];
-  return text && h("p", { key: "why", class: "why" }, prose(text));
+const why = ({ meaning }) => meaning && h("p", { key: "why", class: "why" }, prose(meaning));
+
+/** What was promised beside what came; nothing where nobody promised anything, or nothing came. */
+function differences({ upload, declared, found }) {
+  if (upload.status !== "rejected") return null;
+  const row = (name, one, other) => one !== null && other !== null && { key: name, cells: [name, one, other] };
+  const rows = [
+    row("Size", known(declared.size), known(found.size)),
+    row("Hash", declared.hash, found.hash),
+  ].filter(Boolean);
+  const caption = "What was promised and what was found";
+  return rows.length > 0 && section("Promised and found", table(caption, ["What", "Promised", "Found"], rows));
 }
 
 function way(steps) {
@@ -148,6 +144,14 @@ function size(number) {
   return number < 1000 ? bytes(number) : `${bytes(number)} (${count(number)} bytes)`;
 }
 
+/** What is dead is not taken up by itself, and what is due has not happened yet. */
+function ahead({ attention }, time) {
+  if (!time || attention) return null;
+  return Date.parse(time) > now() ? when(time) : "any moment now";
+}
+
+const known = (number) => (number === null ? null : size(number));
+
 const details = ({ upload, org }) =>
   facts([
     ["File name", called(upload.filename)],
@@ -166,8 +170,8 @@ const details = ({ upload, org }) =>
     ["ETag", upload.etag],
     ["Arrival told by", upload.arrivedVia],
     ["Changed while read", upload.changes ? `${count(upload.changes)} times` : null],
-    ["Put on again", upload.resumeAt && when(upload.resumeAt)],
-    ["Looked for", upload.nextPollAt && when(upload.nextPollAt)],
+    ["Put on again", ahead(upload, upload.resumeAt)],
+    ["Looked for", ahead(upload, upload.nextPollAt)],
     ["Requested", when(upload.createdAt)],
     ["Last moved", when(upload.updatedAt)],
     ["Trace", upload.traceId],

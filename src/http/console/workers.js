@@ -1,7 +1,7 @@
 // The processes that work, each with its pools.
 
-import { get } from "./api.js";
-import { empty, section, table, when } from "./parts.js";
+import { get, now } from "./api.js";
+import { badge, empty, section, table, when } from "./parts.js";
 import { h } from "./tree.js";
 import { count, rate } from "./units.js";
 
@@ -15,8 +15,19 @@ export const open = () => ({
       : empty("No worker runs: jobs wait. `longshore up` or `longshore worker` starts one."),
 });
 
+/** In milliseconds; one that lives is seen every ten seconds. */
+const GONE = 30_000;
+
 const seen = ({ version, startedAt, seenAt }) =>
-  h("p", { class: "muted" }, `Version ${version}, started `, when(startedAt), ", last seen ", when(seenAt));
+  h(
+    "p",
+    { class: "muted" },
+    now() - Date.parse(seenAt) > GONE && [badge("warn", "gone"), " "],
+    `Version ${version}, started `,
+    when(startedAt),
+    ", last seen ",
+    when(seenAt),
+  );
 
 const pools = (worker) =>
   table(

@@ -58,6 +58,7 @@ pub fn routes() -> OpenApiRouter<Arc<Http>> {
 async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     caller.needs(Scope::Upload)?;
     let posted = form::receive(&http, &caller, request).await?;
+    show_uploads(&posted);
     let jobs = posted.iter().map(|upload| verification(&http, upload)).collect();
     let watches: Vec<_> = posted.into_iter().map(|upload| waiting::watch(&http.ctx.db, upload)).collect();
     put_on(&http, jobs).await;
@@ -70,6 +71,14 @@ async fn create(State(http): State<Arc<Http>>, caller: Caller, request: Request)
         entries.push(FileEntry::from(upload));
     }
     Ok((StatusCode::CREATED, Json(FilesAnswer { message: POSTED, files: entries })).into_response())
+}
+
+/// How many of a form's uploads its line in the log names.
+const NAMED: usize = 10;
+
+fn show_uploads(posted: &[Upload]) {
+    let ids: Vec<String> = posted.iter().take(NAMED).map(|upload| upload.id.to_string()).collect();
+    tracing::Span::current().record("upload", ids.join(","));
 }
 
 fn verification(http: &Http, upload: &Upload) -> NewJob {

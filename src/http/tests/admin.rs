@@ -4,12 +4,14 @@ mod letters;
 mod orgs;
 mod pools;
 mod search;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longshore_jobs::job::{Lane, NewJob};
+use longshore_jobs::ledger::failures;
 use longshore_jobs::model::org::Scope;
 use longshore_jobs::noop::Noop;
 use longshore_jobs::verify_upload::VerifyUpload;
@@ -34,6 +36,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/admin/orgs/{id}/report", ""),
     ("POST", "/api/admin/orgs/{id}/rebuild", ""),
     ("GET", "/api/admin/orgs/{id}/metrics", ""),
+    ("GET", "/api/admin/uploads?status=rejected", ""),
     ("GET", "/api/admin/uploads/{id}", ""),
     ("GET", "/api/admin/workers", ""),
     ("GET", "/api/admin/search?q=x", ""),
@@ -144,6 +147,34 @@ async fn the_overview_tells_how_everything_is() {
         "oldestAgeSeconds": 7.0, "perSecond": null, "workers": 0,
     });
     assert_eq!(verify, &expected);
+}
+
+#[tokio::test]
+async fn the_overview_tells_what_jobs_fail_of() {
+    let world = World::new().await;
+    let note = async |kind: &'static str, subject, error: &'static str| {
+        failures::note(&world.ctx.db, (subject, kind), error, world.ctx.now()).await.unwrap();
+    };
+    note("store_file", Uuid::now_v7(), "it was long ago").await;
+    world.clock.turn(Duration::from_secs(901));
+    let last = Uuid::now_v7();
+    for subject in [Uuid::now_v7(), last] {
+        note("verify_upload", subject, "Permission denied").await;
+        world.clock.turn(Duration::from_secs(1));
+    }
+    note("sweep_bucket", Uuid::nil(), "No such file").await;
+    for kind in ["a", "b", "c", "d"] {
+        note(kind, last, "another").await;
+    }
+
+    let reply = operator(&world).await.get("/api/admin/overview").await.is(200);
+
+    let failing = reply.body["overview"][0]["failing"].as_array().unwrap();
+    let last_at = world.ctx.now() - Duration::from_secs(1);
+    let first =
+        json!({"kind": "verify_upload", "error": "Permission denied", "jobs": 2, "lastAt": last_at, "example": last});
+    assert_eq!((failing.len(), &failing[0]), (5, &first), "{failing:?}");
+    assert!(!reply.text.contains("long ago"), "{}", reply.text);
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ async fn an_upload_that_is_done_shows_its_way_and_its_trace() {
     assert_eq!((&told["upload"]["id"], &told["upload"]["status"]), (&json!(id), &json!("done")));
     assert_eq!(told["upload"]["traceId"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(told["upload"]["orgId"], told["org"]["id"]);
+    assert_eq!(told["meaning"], Value::Null);
     let file = told["upload"]["fileId"].as_str().unwrap();
     assert_eq!(timeline(&operator, file).await.upload()["upload"]["id"], json!(id));
 }
@@ -131,6 +132,10 @@ async fn a_rejected_upload_says_why() {
 
     assert_eq!(steps(&reply), ["requested", "policy", "notified", "rejected"]);
     assert_eq!(reply.upload()["steps"][3]["note"], "digest_mismatch");
+    let told = reply.upload();
+    assert!(told["meaning"].as_str().unwrap().starts_with("What arrived has another SHA-256"), "{told}");
+    assert_eq!(told["declared"], json!({"size": null, "hash": Digest::of(b"other").to_string()}));
+    assert_eq!(told["found"], json!({"size": 5, "hash": Digest::of(b"bytes").to_string()}));
 }
 
 #[tokio::test]
@@ -203,5 +208,7 @@ async fn what_is_on_the_queue_is_shown_and_a_queue_that_is_away_hides_nothing_el
     let reply = timeline(&operator, &id).await;
     let job = &reply.upload()["jobs"][0];
     assert_eq!((&job["kind"], &job["state"]), (&json!("issue_policy"), &Value::Null));
+    let waits = "a worker to sign its policy, but no worker works the pool `issue` (`longshore pool list`)";
+    assert_eq!(reply.upload()["waitsFor"], waits);
     assert!(!reply.text.contains("secret internals"), "{}", reply.text);
 }

@@ -28,6 +28,7 @@ use super::answer::{DELETED, GOT, POSTED};
 use super::asked::{Id, Prefer, Query};
 use super::auth::Caller;
 use super::errors::ApiError;
+use super::observe::show_upload;
 use super::openapi::{params, refusals};
 use super::paging::{MOST_PER_PAGE, Paging};
 use super::waiting::{self, Goal, lacks_policy};
@@ -68,6 +69,7 @@ async fn answer(
     upload: Upload,
 ) -> Result<Response, ApiError> {
     let location = format!("/api/uploads/{}", upload.id);
+    show_upload(upload.id);
     let waits = lacks_policy(&upload);
     let uploads = entries(http, caller, vec![upload]).await?;
     let mut response = (code, Json(UploadsAnswer { message, uploads })).into_response();

@@ -284,3 +284,52 @@ async fn a_refused_post_leaves_the_object_that_was_there() {
     assert_eq!(rig.bucket.head("staging/o/u/r").await.unwrap(), before);
     assert_eq!((rig.data_files(), rig.tmp_files()), (1, 0));
 }
+
+/// What is logged at `info` and above while a form is posted and refused.
+async fn told(form: Form, rig: &Rig) -> String {
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).without_time();
+    let logging = tracing::subscriber::set_default(lines.with_max_level(tracing::Level::INFO).finish());
+    assert!(rig.post(form).await.status.is_client_error());
+    drop(logging);
+    let text = log.lock().unwrap().clone();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn the_operator_is_told_what_was_refused_and_no_secret() {
+    let rig = Rig::new().await;
+    let trace = longshore_jobs::model::TraceParent::begin();
+    let terms = || PolicyTerms { max_size: 5, traceparent: Some(trace), ..rig.terms() };
+    let signature = |form: &Form| {
+        let part = form.parts.iter().find(|(name, _)| name == "x-amz-signature").unwrap();
+        String::from_utf8(part.1.clone()).unwrap()
+    };
+    for (bytes, code) in [(&b"too many bytes"[..], "EntityTooLarge"), (b"x", "EntityTooSmall")] {
+        let form = rig.form(terms(), bytes).await;
+        let secret = signature(&form);
+        let told = told(form, &rig).await;
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let (upload, trace) = (format!("upload={}", Uuid::nil()), format!("trace={}", trace.trace_id()));
+        for part in ["INFO", &upload, &trace, &format!("code=\"{code}\"")] {
+            assert!(told.contains(part), "{part} is not in {told}");
+        }
+        assert!(!told.contains(&secret), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_writes_fills_no_log() {
+    let rig = Rig::new().await;
+    let mut form = rig.form(rig.terms(), b"bytes").await;
+    form.set("x-amz-meta-upload-id", "no id\nERROR forged");
+    form.set("key", &format!("staging/{}\nERROR forged", "k".repeat(900)));
+    let told = told(form, &rig).await;
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.len() < 700 && told.contains("code=\"AccessDenied\""), "{told}");
+
+    let mut form = rig.form(rig.terms(), b"bytes").await;
+    form.remove("x-amz-meta-upload-id");
+    form.set("key", "of/others");
+    assert_eq!(self::told(form, &rig).await, "");
+}
