@@ -32,6 +32,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+pub(crate) use self::disk::sounds_full;
 pub(crate) use self::finding::{Finding, Findings, Outcome};
 use crate::app::{self, s3_options};
 use crate::bucket::s3::{self, S3Bucket};
