@@ -84,6 +84,19 @@ pub async fn causes(db: &Db, since: Timestamp) -> Result<Vec<Cause>, LedgerError
     Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(since).fetch_all(c).await)?)
 }
 
+/// As [`causes`], of jobs that are not dead, and at most a few of them.
+pub async fn causes_of_living(db: &Db, since: Timestamp) -> Result<Vec<Cause>, LedgerError> {
+    let query = "select kind, count(*) as jobs, cast(sum(attempts) as bigint) as attempts, max(last_at) as last_at,
+            min(error) as error
+        from (select subject, kind, attempts, last_at, error from job_failures where last_at >= $1 order by last_at desc limit 10000) lately
+        where not exists (
+            select 1 from dead_letters where dead_letters.subject = lately.subject and dead_letters.kind = lately.kind)
+        group by kind, substr(error, 1, 40)
+        order by count(*) desc, max(last_at) desc
+        limit 30";
+    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(since).fetch_all(c).await)?)
+}
+
 /// Forgets those whose last attempt failed until `before`, at most so many. Returns how many.
 pub async fn forget(db: &Db, before: Timestamp, limit: i64) -> Result<u64, LedgerError> {
     // PostgreSQL, which looks again at a row that has failed once more meanwhile, looks at the outer conditions alone.
@@ -109,6 +122,7 @@ mod tests {
     crate::on_every_engine! {
         attempts_that_fail_are_counted_with_the_last_error,
         what_many_fail_of_is_told_once_and_first,
+        the_dead_are_not_among_the_living,
         an_attempt_that_ends_well_or_too_early_leaves_no_trace,
         what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be,
     }
@@ -146,6 +160,25 @@ mod tests {
 
         let told: Vec<_> = causes.iter().map(|cause| (cause.jobs, cause.attempts, cause.error.as_str())).collect();
         assert_eq!(told, [(2, 4, "it was told to fail"), (1, 1, "panicked: it was told to panic")]);
+    }
+
+    async fn the_dead_are_not_among_the_living(world: World) {
+        let (dead, alive) = (Uuid::now_v7(), Uuid::now_v7());
+        attempt(&world, alive, Act::Fail, 1).await;
+        note(&world.ctx.db, (dead, Noop::KIND), "it was told to die", world.ctx.now()).await.unwrap();
+        let bury = "insert into dead_letters (id, kind, subject, pool, lane, payload, attempts, crashes, reason, error, died_at)
+            values ($1, $2, $1, 'upkeep', 'bulk', '{}', 1, 0, 'attempts', 'dead', 0)";
+        let buried = world.ctx.db.write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query(bury).bind(dead).bind(Noop::KIND).execute(c).await.map(drop))?)
+            })
+        });
+        buried.await.unwrap();
+
+        let causes = causes_of_living(&world.ctx.db, world.ctx.now()).await.unwrap();
+
+        let told: Vec<_> = causes.iter().map(|cause| (cause.jobs, cause.error.as_str())).collect();
+        assert_eq!(told, [(1, "it was told to fail")]);
     }
 
     async fn an_attempt_that_ends_well_or_too_early_leaves_no_trace(world: World) {

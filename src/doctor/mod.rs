@@ -7,11 +7,12 @@
 //! # Layout
 //!
 //! - [`finding`]: what a check has found
-//! - `settings`, `ledger`, `queue`, `redis`, `disk`, `rights`, `bucket`, `inbox`, `workers`: a group of checks each
+//! - `settings`, `ledger`, `queue`, `redis`, `disk`, `rights`, `bucket`, `files`, `inbox`, `workers`, `sweep`: a group of checks each
 //! - [`round_trip`]: an upload through the real API
 
 mod bucket;
 mod disk;
+mod files;
 mod finding;
 mod inbox;
 mod ledger;
@@ -20,6 +21,7 @@ mod redis;
 mod rights;
 pub(crate) mod round_trip;
 mod settings;
+mod sweep;
 mod workers;
 
 use std::sync::Arc;
@@ -51,6 +53,9 @@ const LONG: Duration = Duration::from_secs(45);
 const SCHEMA: &str = "ledger schema";
 const OPEN_BUCKET: &str = "bucket";
 const PUBLIC_URL: &str = "public url";
+const WORKERS: &str = "workers";
+/// Found where nobody serves a ledger that was served before.
+const SERVICE: &str = "service";
 
 /// One examination, from its first check to its last.
 pub(crate) struct Doctor {
@@ -74,9 +79,10 @@ impl Doctor {
         self.look_at_settings().await;
         self.look_at_disks().await;
         self.look_at_ledger().await;
+        self.look_at_workers().await;
         self.look_at_queue().await;
         self.look_at_bucket().await;
-        self.look_at_workers().await;
+        self.look_at_sweep().await;
     }
 
     /// The address of whoever serves here; `None` when nobody does, or there is no telling.
@@ -92,6 +98,11 @@ impl Doctor {
     /// Whether a server answers at the public URL.
     pub(crate) fn is_reached(&self) -> bool {
         self.findings.passed(PUBLIC_URL)
+    }
+
+    /// Whether uploads would stand still, whoever takes them in.
+    pub(crate) fn lacks_workers(&self) -> bool {
+        self.findings.failed(WORKERS)
     }
 
     /// Whether files that are made in the data folder now are the service's.
@@ -170,9 +181,9 @@ impl Doctor {
     async fn look_at_bucket(&mut self) {
         let bucket = match self.config.bucket.clone() {
             BucketEngine::S3(name) => self.open_bucket(&name).await,
-            BucketEngine::Folder(_) => {
-                let why = "a folder, which the server serves: the round trip goes through it";
-                self.add(Outcome::skipped(why).of(OPEN_BUCKET));
+            BucketEngine::Folder(folder) => {
+                let is_ours = self.is_owner();
+                self.check(OPEN_BUCKET, SHORT, Box::pin(files::look(folder, is_ours))).await;
                 None
             }
         };
@@ -223,11 +234,19 @@ impl Doctor {
 
     async fn look_at_workers(&mut self) {
         let Some(db) = self.db.clone() else {
-            self.add(Outcome::skipped("it needs the ledger").of("workers"));
+            self.add(Outcome::skipped("it needs the ledger").of(WORKERS));
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        self.examine("workers", SHORT, Box::pin(workers::look(db, runs))).await;
+        self.examine(WORKERS, SHORT, Box::pin(workers::look(db, runs))).await;
+    }
+
+    async fn look_at_sweep(&mut self) {
+        let Some(db) = self.db.clone() else {
+            self.add(Outcome::skipped("it needs the ledger").of("sweep"));
+            return;
+        };
+        self.check("sweep", SHORT, Box::pin(sweep::look(db))).await;
     }
 
     async fn check(&mut self, name: &'static str, limit: Duration, work: BoxFuture<'static, Outcome>) {
