@@ -78,6 +78,21 @@ pub async fn write_and_read(db: &Db) -> Result<bool, LedgerError> {
     Ok(read == Some(name))
 }
 
+/// Writes a row that means nothing and takes it away again, in one transaction that waits for no disk.
+pub async fn touch(db: &Db) -> Result<(), LedgerError> {
+    let name = format!("probe {}", Uuid::new_v4().simple());
+    let written = db.write_hint(move |mut tx| {
+        Box::pin(async move {
+            for query in ["insert into pools (name, paused_at) values ($1, null)", "delete from pools where name = $1"]
+            {
+                sql!(tx.on(), c => sqlx::query(query).bind(&name).execute(c).await.map(drop))?;
+            }
+            Ok(())
+        })
+    });
+    written.await
+}
+
 async fn write(db: &Db, query: &'static str, name: String) -> Result<(), LedgerError> {
     let written = db.write_one(move |mut tx| {
         Box::pin(async move {
@@ -196,6 +211,7 @@ mod tests {
         let db = Db::open_sqlite(&path).await.unwrap();
 
         assert!(write_and_read(&db).await.unwrap());
+        touch(&db).await.unwrap();
 
         let query = "select count(*) from pools";
         let rows: i64 = sql!(db.reader(), c => sqlx::query_scalar(query).fetch_one(c).await).unwrap();
