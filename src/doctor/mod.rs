@@ -238,7 +238,8 @@ impl Doctor {
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        self.examine(WORKERS, SHORT, Box::pin(workers::look(db, runs))).await;
+        let here = runs && self.config.database.file().is_some();
+        self.examine(WORKERS, SHORT, Box::pin(workers::look(db, runs, here))).await;
     }
 
     async fn look_at_sweep(&mut self) {

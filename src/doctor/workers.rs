@@ -19,8 +19,8 @@ const LATELY: Duration = Duration::from_secs(900);
 /// The busiest schedules tick every few seconds. Somebody may have slowed them down, so this is generous.
 const LONG_WITHOUT_TICK: Duration = Duration::from_secs(300);
 
-/// `runs`: whether somebody should be running.
-pub(super) async fn look(db: Db, runs: bool) -> Vec<Finding> {
+/// `runs`: whether somebody should be running; `here`: whether all of it serves on this machine.
+pub(super) async fn look(db: Db, runs: bool, here: bool) -> Vec<Finding> {
     let now = Timestamp::system_now();
     let ticked = schedules::last_ticks(&db).await;
     let staff = workers::by_pool(&db, now).await.map(|staff| staff.into_keys().collect::<Vec<_>>());
@@ -29,10 +29,7 @@ pub(super) async fn look(db: Db, runs: bool) -> Vec<Finding> {
         (Ok(ticks), Ok(open)) if !runs => judge_service(last(ticks), &open, now),
         _ => None,
     };
-    let staffed = match &ticked {
-        Ok(ticks) => staff.map(|staff| judge_staff(&staff, runs, !ticks.is_empty())),
-        Err(_) => staff.map(|staff| judge_staff(&staff, runs, true)),
-    };
+    let staffed = staff.map(|staff| judge_staff(&staff, runs, here));
     let ticks = ticked.map(|ticks| judge_ticks(&ticks, now, runs));
     let retries = failures::causes_of_living(&db, now - LATELY).await.map(|causes| judge_retries(&causes));
     let paused = pools::paused(&db).await.map(|paused| judge_pauses(&paused));
@@ -79,14 +76,19 @@ fn judge_service(ticked: Option<&(String, Timestamp)>, open: &[Open], now: Times
     ))
 }
 
-/// `has_begun`: whether the ledger was ever worked with.
-fn judge_staff(staffed: &[Pool], runs: bool, has_begun: bool) -> Outcome {
+fn judge_staff(staffed: &[Pool], runs: bool, here: bool) -> Outcome {
     let missing: Vec<Pool> = Pool::ALL.iter().copied().filter(|pool| !staffed.contains(pool)).collect();
     if missing.is_empty() {
         return Outcome::ok("every pool has a worker");
     }
     if !runs {
         return Outcome::skipped("nobody serves here now");
+    }
+    if here && staffed.is_empty() {
+        return Outcome::failed(
+            format!("the service is there, and could not write for {} that it works", told(workers::GONE)),
+            "see `ledger write` and the disks above, and the log of the service",
+        );
     }
     let names = |between: &str| missing.iter().map(|pool| pool.as_str()).collect::<Vec<_>>().join(between);
     let detail = format!("no worker works {}", names(", "));
@@ -95,7 +97,7 @@ fn judge_staff(staffed: &[Pool], runs: bool, has_begun: bool) -> Outcome {
     } else {
         format!("start `longshore worker --pools {}`, or `longshore worker` for all", names(","))
     };
-    if has_begun && missing.iter().any(|pool| NEEDED.contains(pool)) {
+    if missing.iter().any(|pool| NEEDED.contains(pool)) {
         return Outcome::failed(format!("{detail}: uploads stand still"), start);
     }
     Outcome::warning(detail, start)
@@ -206,12 +208,13 @@ mod tests {
     fn pools_without_a_worker_are_named() {
         let but =
             |missing: &[Pool]| Pool::ALL.iter().copied().filter(|pool| !missing.contains(pool)).collect::<Vec<_>>();
-        assert_eq!(status(judge_staff(Pool::ALL, true, true)), Status::Ok);
-        assert_eq!(status(judge_staff(&but(&[Pool::Report]), true, true)), Status::Warning);
-        assert_eq!(status(judge_staff(&[], false, true)), Status::Skipped);
-        assert_eq!(status(judge_staff(&[], true, false)), Status::Warning, "before its first start");
+        assert_eq!(status(judge_staff(Pool::ALL, true, false)), Status::Ok);
+        assert_eq!(status(judge_staff(&but(&[Pool::Report]), true, false)), Status::Warning);
+        assert_eq!(status(judge_staff(&[], false, false)), Status::Skipped);
+        let Outcome::Failed(trouble) = judge_staff(&[], true, true) else { panic!("failed") };
+        assert!(trouble.mend.contains("disks"), "it runs: {}", trouble.mend);
 
-        let Outcome::Failed(trouble) = judge_staff(&but(&[Pool::Issue, Pool::Arrive]), true, true) else {
+        let Outcome::Failed(trouble) = judge_staff(&but(&[Pool::Issue, Pool::Arrive]), true, false) else {
             panic!("failed")
         };
         assert_eq!(trouble.detail, "no worker works issue, arrive: uploads stand still");
