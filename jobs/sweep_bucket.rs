@@ -1,12 +1,13 @@
 //! Reconciles the bucket and the ledger: in staging it removes what no open upload needs; below `blobs/` it looks for objects
 //! that no row names, and for rows whose object is missing.
 //!
-//! Before: nothing. Staging is swept whole in each run. Below `blobs/` a run goes on where the last one stopped, page by page, and
-//! only looks, unless it is told to remove: objects then go when they are still orphans a restore window after they were first
-//! seen, and rows never. A second run finds less. It ends at the end of both listings, or when its time is up.
+//! Before: nothing. A run goes on where the last one stopped, page by page: in staging, for half its time at most, then below
+//! `blobs/`. There it only looks, unless it is told to remove: objects then go when they are still orphans a restore window
+//! after they were first seen, and rows never. A second run finds less. It ends at the end of both listings, or when its time
+//! is up.
 //!
 //! Ten million blobs are ten thousand pages, which take 10 to 30 minutes of a bucket on S3, about as long as one run may take. So
-//! the place in the listing is kept: a slower bucket, or one of more objects, is gone through in several runs, and a run that
+//! the place in each listing is kept: a slower bucket, or one of more objects, is gone through in several runs, and a run that
 //! was killed costs a page.
 
 mod blobs;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use crate::job::{Context, End, Job, JobError, Limits, Pool};
 use crate::ledger::LedgerError;
-use crate::ledger::sweeps::{self, Kind, Orphan, Sum};
+use crate::ledger::sweeps::{self, Kind, Orphan, Sum, Tally};
 use crate::model::keys;
 use crate::outside::ObjectHead;
 
@@ -47,9 +48,12 @@ impl Job for SweepBucket {
         let mut sweep = Sweep::scheduled(ctx).await?;
         while let Some(page) = sweep.next(ctx).await? {
             swept.add(&page);
-            if page.kind == Kind::Blob && began.elapsed() >= PATIENCE {
-                tracing::info!("the next sweep goes on below blobs/ where this one stops");
+            if began.elapsed() >= PATIENCE {
+                tracing::info!("the next sweep goes on where this one stops");
                 break;
+            }
+            if began.elapsed() >= PATIENCE / 2 {
+                sweep.leave_staging(ctx).await?;
             }
         }
         Ok(swept.tell())
@@ -89,7 +93,7 @@ pub struct Sweep {
     /// Whether another sweep may go on where this one stops.
     keeps_place: bool,
     /// What was found in staging so far.
-    staged: Sum,
+    staged: Tally,
 }
 
 /// What comes next.
@@ -108,30 +112,32 @@ pub struct Page {
     pub looked_at: usize,
     /// How many were left, because their org is not in this ledger or their keys are not of our making.
     pub foreign: usize,
+    /// What is without its other half, gone or not.
+    pub found: Vec<(Kind, Orphan)>,
     /// What was removed.
     pub removed: Vec<Orphan>,
 }
 
 impl Page {
     const fn of(kind: Kind, looked_at: usize, foreign: usize) -> Self {
-        Self { kind, looked_at, foreign, removed: Vec::new() }
+        Self { kind, looked_at, foreign, found: Vec::new(), removed: Vec::new() }
     }
 }
 
 impl Sweep {
-    /// As the schedule does it: staging is cleared, and below `blobs/` it goes on where the last one stopped.
+    /// As the schedule does it: it goes on where the last one stopped, and what nothing needs in staging is removed.
     async fn scheduled(ctx: &Context) -> Result<Self, LedgerError> {
         let staging = Terms { applies: true, ..Terms::of(&ctx.limits) };
         let blobs = Terms { applies: ctx.limits.sweep_applies, ..staging.past_all_stores() };
-        Ok(Self { keeps_place: true, ..Self::whole(staging, blobs) })
+        let (place, staged) = sweeps::place(&ctx.db, keys::STAGING).await?.unzip();
+        let staged = staged.unwrap_or_default();
+        Ok(Self { place: Place::Staging(place), staged, keeps_place: true, ..Self::whole(staging, blobs) })
     }
 
     /// From end to end on these terms, whatever other sweeps do.
     #[must_use]
     pub fn whole(staging: Terms, blobs: Terms) -> Self {
-        let (kind, as_of) = (Kind::Staging, crate::model::Timestamp::default());
-        let staged = Sum { kind, orphans: 0, bytes: 0, oldest_at: None, as_of };
-        Self { staging, blobs, place: Place::Staging(None), keeps_place: false, staged }
+        Self { staging, blobs, place: Place::Staging(None), keeps_place: false, staged: Tally::default() }
     }
 
     /// Sweeps a page; `None` when it is over. A page that failed can be tried again.
@@ -139,46 +145,75 @@ impl Sweep {
         match &self.place {
             Place::Staging(after) => {
                 let found = staging::sweep(ctx, self.staging, after.as_deref()).await?;
-                self.count(&found.orphans);
-                self.place = match found.next {
-                    Some(next) => Place::Staging(Some(next)),
-                    None => self.begin_blobs(ctx).await?,
-                };
+                let staged = self.staged.and(found.page.found.iter().map(|(_, orphan)| orphan));
+                self.place = self.reach_in_staging(ctx, found.next, staged).await?;
+                self.staged = staged;
                 Ok(Some(found.page))
             }
             Place::Blobs(after) => {
-                let (page, reached) = blobs::sweep(ctx, self.blobs, after).await?;
-                self.place = self.reach(ctx, reached).await?;
+                let (page, reached) = blobs::sweep(ctx, self.blobs, self.staging.applies, after).await?;
+                self.place = self.reach_in_blobs(ctx, reached).await?;
                 Ok(Some(page))
             }
             Place::Over => Ok(None),
         }
     }
 
-    fn count(&mut self, orphans: &[Orphan]) {
-        self.staged.orphans += i64::try_from(orphans.len()).unwrap_or(0);
-        self.staged.bytes += orphans.iter().map(|orphan| orphan.size).sum::<i64>();
-        self.staged.oldest_at =
-            self.staged.oldest_at.into_iter().chain(orphans.iter().map(|orphan| orphan.stored_at)).min();
+    /// Behind which key it goes on; `None` at the end.
+    #[must_use]
+    pub fn reached(&self) -> Option<&str> {
+        match &self.place {
+            Place::Staging(after) => Some(after.as_deref().unwrap_or(keys::STAGING)),
+            Place::Blobs(after) => Some(after),
+            Place::Over => None,
+        }
+    }
+
+    /// Lets the next sweep go on in staging, and goes over to the blobs.
+    async fn leave_staging(&mut self, ctx: &Context) -> Result<(), JobError> {
+        if matches!(self.place, Place::Staging(_)) {
+            self.place = self.begin_blobs(ctx).await?;
+        }
+        Ok(())
+    }
+
+    async fn reach_in_staging(&self, ctx: &Context, next: Option<String>, staged: Tally) -> Result<Place, JobError> {
+        if let Some(next) = next {
+            if self.keeps_place {
+                sweeps::keep_place(&ctx.db, keys::STAGING, (&next, staged), ctx.now()).await?;
+            }
+            return Ok(Place::Staging(Some(next)));
+        }
+        // Whoever asks by hand for another minimum age is told something else than the fleet is.
+        if self.staging.min_age == ctx.limits.sweep_min_age {
+            let Tally { orphans, bytes, oldest_at } = staged;
+            let sum = Sum { kind: Kind::Staging, orphans, bytes, oldest_at, as_of: ctx.now() };
+            sweeps::keep_sum(&ctx.db, sum).await?;
+        }
+        if self.keeps_place {
+            sweeps::forget_place(&ctx.db, keys::STAGING).await?;
+        }
+        self.begin_blobs(ctx).await
     }
 
     async fn begin_blobs(&self, ctx: &Context) -> Result<Place, JobError> {
-        sweeps::keep_sum(&ctx.db, Sum { as_of: ctx.now(), ..self.staged }).await?;
         let kept = if self.keeps_place { sweeps::place(&ctx.db, keys::BLOBS).await? } else { None };
-        Ok(Place::Blobs(kept.unwrap_or_else(|| keys::BLOBS.to_owned())))
+        Ok(Place::Blobs(kept.map_or_else(|| keys::BLOBS.to_owned(), |(reached, _)| reached)))
     }
 
-    async fn reach(&self, ctx: &Context, reached: String) -> Result<Place, JobError> {
+    async fn reach_in_blobs(&self, ctx: &Context, reached: String) -> Result<Place, JobError> {
         let now = ctx.now();
         if reached != blobs::END {
             if self.keeps_place {
-                sweeps::keep_place(&ctx.db, keys::BLOBS, &reached, now).await?;
+                sweeps::keep_place(&ctx.db, keys::BLOBS, (&reached, Tally::default()), now).await?;
             }
             return Ok(Place::Blobs(reached));
         }
-        for kind in [Kind::Blob, Kind::Row] {
-            sweeps::add_up(&ctx.db, kind, now).await?;
+        // Findings that are too young by the settings are left to whoever has asked for them.
+        if self.blobs.min_age >= Terms::of(&ctx.limits).past_all_stores().min_age {
+            sweeps::add_up(&ctx.db, Kind::Blob, now).await?;
         }
+        sweeps::add_up(&ctx.db, Kind::Row, now).await?;
         if self.keeps_place {
             sweeps::forget_place(&ctx.db, keys::BLOBS).await?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
@@ -11,6 +12,9 @@ use uuid::Uuid;
 
 use super::{Db, LedgerError};
 use crate::model::Timestamp;
+
+/// Nobody who wrote a probe that long ago still reads it back.
+const LEFT: Duration = Duration::from_secs(3600);
 
 /// Where the schema of a ledger stands beside the one that this program knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,19 +72,22 @@ pub async fn postgres(url: &str) -> Result<(Schema, Server), LedgerError> {
 
 /// Writes a row that means nothing, reads it back, and takes it away again. `false` when another came back.
 ///
-/// The row is in the table of pools, under a name that is none; only what is paused is ever read from there.
+/// The row is in the table of pools, under a name that is none; only what is paused is ever read from there. One that was left
+/// behind by a look that was broken off goes too.
 pub async fn write_and_read(db: &Db) -> Result<bool, LedgerError> {
-    let name = format!("probe {}", Uuid::new_v4().simple());
+    let now = Timestamp::system_now();
+    let name = format!("{} {}", probe_of(now), Uuid::new_v4().simple());
     write(db, "insert into pools (name, paused_at) values ($1, null)", name.clone()).await?;
     let query = "select name from pools where name = $1";
     let read: Option<String> = sql!(db.reader(), c => sqlx::query_scalar(query).bind(&name).fetch_optional(c).await)?;
     write(db, "delete from pools where name = $1", name.clone()).await?;
+    write(db, "delete from pools where name like 'probe %' and name < $1", probe_of(now - LEFT)).await?;
     Ok(read == Some(name))
 }
 
 /// Writes a row that means nothing and takes it away again, in one transaction that waits for no disk.
 pub async fn touch(db: &Db) -> Result<(), LedgerError> {
-    let name = format!("probe {}", Uuid::new_v4().simple());
+    let name = format!("{} {}", probe_of(Timestamp::system_now()), Uuid::new_v4().simple());
     let written = db.write_hint(move |mut tx| {
         Box::pin(async move {
             for query in ["insert into pools (name, paused_at) values ($1, null)", "delete from pools where name = $1"]
@@ -91,6 +98,11 @@ pub async fn touch(db: &Db) -> Result<(), LedgerError> {
         })
     });
     written.await
+}
+
+/// What the names of probes begin with, in the order of their time.
+fn probe_of(at: Timestamp) -> String {
+    format!("probe {:016}", at.as_millis())
 }
 
 async fn write(db: &Db, query: &'static str, name: String) -> Result<(), LedgerError> {
@@ -213,8 +225,26 @@ mod tests {
         assert!(write_and_read(&db).await.unwrap());
         touch(&db).await.unwrap();
 
-        let query = "select count(*) from pools";
-        let rows: i64 = sql!(db.reader(), c => sqlx::query_scalar(query).fetch_one(c).await).unwrap();
-        assert_eq!(rows, 0);
+        assert_eq!(pools(&db).await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_was_left_behind_goes_with_the_next_and_one_under_way_stays() {
+        let (_folder, path) = ledger().await;
+        let db = Db::open_sqlite(&path).await.unwrap();
+        let now = Timestamp::system_now();
+        let (old, young) = (format!("{} a", probe_of(now - 2 * LEFT)), format!("{} b", probe_of(now)));
+        for name in [&old, &young, &"store".to_owned()] {
+            write(&db, "insert into pools (name, paused_at) values ($1, null)", name.clone()).await.unwrap();
+        }
+
+        assert!(write_and_read(&db).await.unwrap());
+
+        assert_eq!(pools(&db).await, [young, "store".to_owned()]);
+    }
+
+    async fn pools(db: &Db) -> Vec<String> {
+        let query = "select name from pools order by name";
+        sql!(db.reader(), c => sqlx::query_scalar(query).fetch_all(c).await).unwrap()
     }
 }

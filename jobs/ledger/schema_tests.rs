@@ -171,7 +171,8 @@ const COLUMNS: &str = "
     report_deltas.unique_bytes report_deltas.unique_files
     schedules.last_tick schedules.name
     sweep_findings.first_seen_at sweep_findings.kind sweep_findings.object_key sweep_findings.size sweep_findings.stored_at
-    sweep_places.prefix sweep_places.reached sweep_places.reached_at
+    sweep_places.bytes sweep_places.oldest_at sweep_places.orphans sweep_places.prefix sweep_places.reached
+    sweep_places.reached_at
     sweeps.as_of sweeps.bytes sweeps.kind sweeps.oldest_at sweeps.orphans
     uploads.arrived_at uploads.arrived_size uploads.arrived_via uploads.batch_id uploads.changes uploads.client_ref
     uploads.content_type uploads.created_at uploads.deduplicated uploads.etag uploads.file_deleted_at uploads.file_id

@@ -1,7 +1,8 @@
 //! What the sweep of the bucket has found, and how far it has come.
 //!
 //! Findings mirror the bucket span by span: what a look at a span of keys has not found again is struck. So two sweeps that run
-//! side by side need to know nothing of each other, and one that is broken off leaves nothing that the next has to clear.
+//! side by side need to know nothing of each other, and one that is broken off leaves nothing that the next has to clear. A look
+//! that lets be what another has judged, since its minimum age is longer, leaves what is known of that as it is.
 
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use serde_json::json;
 
 use super::{Db, LedgerError, keepable};
 use crate::model::{Timestamp, words};
+
+/// How many findings are struck in one transaction: after a bucket was emptied there may be millions within a span.
+const AT_ONCE: i64 = 2000;
 
 words! {
     /// Which half is without the other.
@@ -40,6 +44,29 @@ pub struct Orphan {
     pub size: i64,
     /// When the object was stored, or the row written.
     pub stored_at: Timestamp,
+}
+
+/// How many there are of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub orphans: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// When the oldest of them was stored; `None` when there are none.
+    pub oldest_at: Option<Timestamp>,
+}
+
+impl Tally {
+    /// With these too.
+    #[must_use]
+    pub fn and<'o>(self, orphans: impl IntoIterator<Item = &'o Orphan>) -> Self {
+        orphans.into_iter().fold(self, |tally, orphan| Self {
+            orphans: tally.orphans + 1,
+            bytes: tally.bytes + orphan.size,
+            oldest_at: tally.oldest_at.into_iter().chain([orphan.stored_at]).min(),
+        })
+    }
 }
 
 /// An orphan that was written down.
@@ -78,6 +105,8 @@ pub struct Look<'l> {
     pub span: &'l Span,
     /// All there is.
     pub found: &'l [Orphan],
+    /// What is there too and was too young for this look: what another has found out about it stays.
+    pub unjudged: &'l [String],
     /// How old an orphan has to have been for its first sight to count: a younger one may not have been an orphan yet.
     pub sight_age: Duration,
     /// When it looked.
@@ -86,34 +115,77 @@ pub struct Look<'l> {
 
 /// Makes the findings of that kind within the span those that were found now. One that was known keeps its first sight.
 pub async fn mirror(db: &Db, look: Look<'_>) -> Result<(), LedgerError> {
-    let Look { kind, span, found, sight_age, at } = look;
-    if found.is_empty() && !has_any(db, kind, span).await? {
-        return Ok(());
+    let Look { kind, span, found, unjudged, sight_age, at } = look;
+    let had_any = has_any(db, kind, span).await?;
+    if had_any {
+        let still: Vec<_> =
+            found.iter().map(|orphan| &orphan.object_key).chain(unjudged).map(|key| keepable(key)).collect();
+        let sight_age = (Timestamp::default() + sight_age).as_millis();
+        strike_others(db, (kind, span), &json!(still).to_string(), sight_age).await?;
     }
-    let strike = "delete from sweep_findings
+    if found.is_empty() { Ok(()) } else { add(db, kind, found, at).await }
+}
+
+/// Strikes the findings within the span that are not among these keys, and those whose first sight does not count.
+async fn strike_others(db: &Db, (kind, span): (Kind, &Span), still: &str, sight_age: i64) -> Result<(), LedgerError> {
+    let query = "delete from sweep_findings
         where kind = $1 and object_key > $2 and object_key <= $3
-          and (first_seen_at - stored_at < $5 or object_key not in (select value ->> 0 from json_each($4)))";
-    let add = "insert into sweep_findings (kind, object_key, size, stored_at, first_seen_at)
+          and (first_seen_at - stored_at < $5 or object_key not in (select atom from json_each($4)))";
+    let (mut after, end) = (keepable(&span.after), keepable(&span.to));
+    loop {
+        let slice = slice_end(db, kind, (&after, &end)).await?;
+        let (from, to, still) = (after, slice.clone().unwrap_or_else(|| end.clone()), still.to_owned());
+        db.write_again(move |mut tx| {
+            let (from, to, still) = (from.clone(), to.clone(), still.clone());
+            Box::pin(async move {
+                sql!(tx.on(), c => sqlx::query(query)
+                    .bind(kind)
+                    .bind(from)
+                    .bind(to)
+                    .bind(still)
+                    .bind(sight_age)
+                    .execute(c)
+                    .await
+                    .map(drop))?;
+                Ok(())
+            })
+        })
+        .await?;
+        match slice {
+            Some(reached) => after = reached,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The key up to which there are as many findings as are struck at once; `None` when there are fewer.
+async fn slice_end(db: &Db, kind: Kind, (after, end): (&str, &str)) -> Result<Option<String>, LedgerError> {
+    let query = "select object_key
+        from sweep_findings
+        where kind = $1 and object_key > $2 and object_key <= $3
+        order by object_key
+        limit 1 offset $4";
+    Ok(sql!(db.reader(), c => sqlx::query_scalar(query)
+        .bind(kind)
+        .bind(after)
+        .bind(end)
+        .bind(AT_ONCE - 1)
+        .fetch_optional(c)
+        .await)?)
+}
+
+async fn add(db: &Db, kind: Kind, found: &[Orphan], at: Timestamp) -> Result<(), LedgerError> {
+    let query = "insert into sweep_findings (kind, object_key, size, stored_at, first_seen_at)
         select $1, value ->> 0, cast(value ->> 1 as bigint), cast(value ->> 2 as bigint), $2
         from json_each($3)
         where true
         on conflict (kind, object_key) do nothing";
     let row = |orphan: &Orphan| json!([keepable(&orphan.object_key), orphan.size, orphan.stored_at.as_millis()]);
     let list = json!(found.iter().map(row).collect::<Vec<_>>()).to_string();
-    let (after, to) = (keepable(&span.after), keepable(&span.to));
-    let sight_age = (Timestamp::default() + sight_age).as_millis();
     db.write_again(move |mut tx| {
+        let list = list.clone();
         Box::pin(async move {
-            sql!(tx.on(), c => sqlx::query(strike)
-                .bind(kind)
-                .bind(after)
-                .bind(to)
-                .bind(list.clone())
-                .bind(sight_age)
-                .execute(c)
-                .await
-                .map(drop))?;
-            sql!(tx.on(), c => sqlx::query(add).bind(kind).bind(at).bind(list).execute(c).await.map(drop))?;
+            sql!(tx.on(), c => sqlx::query(query).bind(kind).bind(at).bind(list).execute(c).await.map(drop))?;
             Ok(())
         })
     })
@@ -147,14 +219,25 @@ pub async fn seen_by(db: &Db, kind: Kind, span: &Span, by: Timestamp) -> Result<
         .await)?)
 }
 
-/// The findings of that kind behind a key, in the order of their keys.
-pub async fn list(db: &Db, kind: Kind, after: &str, limit: i64) -> Result<Vec<Finding>, LedgerError> {
+/// The findings of that kind behind a key that were stored by then, in the order of their keys.
+pub async fn list(
+    db: &Db,
+    (kind, stored_by): (Kind, Timestamp),
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Finding>, LedgerError> {
     let query = "select object_key, size, stored_at, first_seen_at
         from sweep_findings
-        where kind = $1 and object_key > $2
+        where kind = $1 and object_key > $2 and stored_at <= $4
         order by object_key
         limit $3";
-    Ok(sql!(db.reader(), c => sqlx::query_as(query).bind(kind).bind(after).bind(limit).fetch_all(c).await)?)
+    Ok(sql!(db.reader(), c => sqlx::query_as(query)
+        .bind(kind)
+        .bind(after)
+        .bind(limit)
+        .bind(stored_by)
+        .fetch_all(c)
+        .await)?)
 }
 
 /// Strikes findings whose objects are gone.
@@ -207,21 +290,39 @@ pub async fn sums(db: &Db) -> Result<Vec<Sum>, LedgerError> {
     Ok(sql!(db.reader(), c => sqlx::query_as(query).fetch_all(c).await)?)
 }
 
-/// Where the scheduled sweep below the prefix stopped; `None` when it is to begin anew.
-pub async fn place(db: &Db, prefix: &str) -> Result<Option<String>, LedgerError> {
-    let query = "select reached from sweep_places where prefix = $1";
-    Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(prefix).fetch_optional(c).await)?)
+/// Where the scheduled sweep below the prefix stopped, and what it had found until there; `None` when it is to begin anew.
+pub async fn place(db: &Db, prefix: &str) -> Result<Option<(String, Tally)>, LedgerError> {
+    let query = "select reached, orphans, bytes, oldest_at from sweep_places where prefix = $1";
+    let place: Option<(String, i64, i64, Option<Timestamp>)> =
+        sql!(db.reader(), c => sqlx::query_as(query).bind(prefix).fetch_optional(c).await)?;
+    Ok(place.map(|(reached, orphans, bytes, oldest_at)| (reached, Tally { orphans, bytes, oldest_at })))
 }
 
-/// Keeps how far the scheduled sweep has come.
-pub async fn keep_place(db: &Db, prefix: &'static str, reached: &str, now: Timestamp) -> Result<(), LedgerError> {
-    let query = "insert into sweep_places (prefix, reached, reached_at)
-        values ($1, $2, $3)
-        on conflict (prefix) do update set reached = excluded.reached, reached_at = excluded.reached_at";
+/// Keeps how far the scheduled sweep has come, and what it has found so far.
+pub async fn keep_place(
+    db: &Db,
+    prefix: &'static str,
+    (reached, found): (&str, Tally),
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let query = "insert into sweep_places (prefix, reached, orphans, bytes, oldest_at, reached_at)
+        values ($1, $2, $3, $4, $5, $6)
+        on conflict (prefix) do update
+        set reached = excluded.reached, orphans = excluded.orphans, bytes = excluded.bytes,
+            oldest_at = excluded.oldest_at, reached_at = excluded.reached_at";
     let reached = keepable(reached);
     db.write_hint(move |mut tx| {
         Box::pin(async move {
-            sql!(tx.on(), c => sqlx::query(query).bind(prefix).bind(reached).bind(now).execute(c).await.map(drop))?;
+            sql!(tx.on(), c => sqlx::query(query)
+                .bind(prefix)
+                .bind(reached)
+                .bind(found.orphans)
+                .bind(found.bytes)
+                .bind(found.oldest_at)
+                .bind(now)
+                .execute(c)
+                .await
+                .map(drop))?;
             Ok(())
         })
     })

@@ -9,6 +9,8 @@ use super::Digest;
 pub const STAGING: &str = "staging/";
 /// Everything that we keep lies below; no policy ever names it.
 pub const BLOBS: &str = "blobs/";
+/// No org has this id: what lies below it `longshore doctor` has tried out and not removed.
+pub const NOBODY: Uuid = Uuid::nil();
 
 /// A fresh key for an upload's bytes: `staging/{org}/{upload}/{random}`.
 #[must_use]

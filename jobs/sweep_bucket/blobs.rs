@@ -34,12 +34,11 @@ const ROWS: usize = 2000;
 const HEADS: usize = 16;
 
 /// Sweeps what lies behind a key, as far as a page of the bucket and one of the ledger both reach; says how far that was.
-pub(super) async fn sweep(ctx: &Context, terms: Terms, after: &str) -> Result<(Page, String), JobError> {
-    let began = ctx.now();
+/// `clears`: whether what doctor has left goes.
+pub(super) async fn sweep(ctx: &Context, terms: Terms, clears: bool, after: &str) -> Result<(Page, String), JobError> {
+    let (began, youngest) = (ctx.now(), ctx.now() - terms.min_age);
     let listing = ctx.bucket.list(keys::BLOBS, Some(after)).await?;
-    if !listing.objects.is_sorted_by(|one, other| one.key < other.key) {
-        return Err(JobError::GiveUp("the bucket does not list its keys in the order of their bytes".into()));
-    }
+    in_order(&listing.objects)?;
     let mut span = Span { after: after.to_owned(), to: listing.next.unwrap_or_else(|| END.to_owned()) };
     let rows = blobs::within(&ctx.db, &span, ROWS as i64).await?;
     if let Some(last) = rows.last().filter(|_| rows.len() == ROWS) {
@@ -48,18 +47,41 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: &str) -> Result<(P
     let objects: Vec<_> = listing.objects.into_iter().filter(|object| object.key <= span.to).collect();
     let rows: Vec<_> = rows.into_iter().filter(|row| row.object_key <= span.to).collect();
     let looked_at = objects.len();
+    let (tried, objects): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| keys::blob_org_of(&object.key) == Some(keys::NOBODY));
 
     let missing = missing(ctx, began, (&objects, &rows)).await?;
-    let look = Look { kind: Kind::Row, span: &span, found: &missing, sight_age: Duration::ZERO, at: began };
+    let look =
+        Look { kind: Kind::Row, span: &span, found: &missing, unjudged: &[], sight_age: Duration::ZERO, at: began };
     sweeps::mirror(&ctx.db, look).await?;
-    let (unnamed, foreign) = unnamed(ctx, began - terms.min_age, (objects, &rows)).await?;
+    let Unnamed { orphans, young, foreign } = unnamed(ctx, youngest, (objects, &rows)).await?;
     metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
     // A copy that was seen before its store had committed, and noted in a backup of just then, would have no window after a
     // restore of that.
     let sight_age = terms.min_age.min(SAFE_AGE);
-    sweeps::mirror(&ctx.db, Look { kind: Kind::Blob, span: &span, found: &unnamed, sight_age, at: began }).await?;
-    let removed = if terms.applies { remove(ctx, &span, began - terms.restore_window).await? } else { Vec::new() };
-    Ok((Page { removed, ..Page::of(Kind::Blob, looked_at, foreign) }, span.to))
+    let look = Look { kind: Kind::Blob, span: &span, found: &orphans, unjudged: &young, sight_age, at: began };
+    sweeps::mirror(&ctx.db, look).await?;
+    let by = By { seen: began - terms.restore_window, stored: youngest };
+    let removed = if terms.applies { remove(ctx, &span, by).await? } else { Vec::new() };
+    if clears {
+        clear(ctx, tried, youngest).await?;
+    }
+    let of = |kind| move |orphan| (kind, orphan);
+    let found = missing.into_iter().map(of(Kind::Row)).chain(orphans.into_iter().map(of(Kind::Blob))).collect();
+    Ok((Page { found, removed, ..Page::of(Kind::Blob, looked_at, foreign) }, span.to))
+}
+
+pub(super) fn in_order(objects: &[ObjectHead]) -> Result<(), JobError> {
+    if objects.is_sorted_by(|one, other| one.key < other.key) {
+        return Ok(());
+    }
+    Err(JobError::GiveUp("the bucket does not list its keys in the order of their bytes".into()))
+}
+
+/// Removes what doctor has tried out and left: no row ever names it, and no window is needed for it.
+async fn clear(ctx: &Context, tried: Vec<ObjectHead>, youngest: Timestamp) -> Result<(), JobError> {
+    let old = tried.iter().filter(|object| object.modified_at <= youngest).map(super::orphan);
+    super::remove(ctx, Kind::Blob, &old.collect::<Vec<_>>()).await
 }
 
 /// The live rows whose object is not there whole. A row that is younger than the listing cannot be missed in it.
@@ -89,19 +111,27 @@ async fn is_missing(ctx: &Context, row: Named) -> Result<Option<Named>, JobError
     Ok(head.is_none_or(|head| head.size != row.size).then_some(row))
 }
 
-/// The old objects of our orgs that no row names, and how many objects are foreign.
+/// The objects that no row names.
+struct Unnamed {
+    /// The old ones of our orgs.
+    orphans: Vec<Orphan>,
+    /// The keys of those that are too young to be judged.
+    young: Vec<String>,
+    /// How many old ones are of others.
+    foreign: usize,
+}
+
 async fn unnamed(
     ctx: &Context,
     youngest: Timestamp,
     (objects, rows): (Vec<ObjectHead>, &[Named]),
-) -> Result<(Vec<Orphan>, usize), JobError> {
+) -> Result<Unnamed, JobError> {
     let named: HashSet<&str> = rows.iter().map(|row| row.object_key.as_str()).collect();
-    let suspects: Vec<_> = objects
-        .into_iter()
-        .filter(|object| object.modified_at <= youngest && !named.contains(object.key.as_str()))
-        .collect();
-    let (suspects, foreign) = of_known_orgs(ctx, suspects).await?;
-    Ok((still_unnamed(ctx, suspects.iter().map(super::orphan).collect()).await?, foreign))
+    let suspects = objects.into_iter().filter(|object| !named.contains(object.key.as_str()));
+    let (old, young): (Vec<_>, Vec<_>) = suspects.partition(|object| object.modified_at <= youngest);
+    let (old, foreign) = of_known_orgs(ctx, old).await?;
+    let orphans = still_unnamed(ctx, old.iter().map(super::orphan).collect()).await?;
+    Ok(Unnamed { orphans, young: young.into_iter().map(|object| object.key).collect(), foreign })
 }
 
 async fn of_known_orgs(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, usize), JobError> {
@@ -122,13 +152,21 @@ async fn still_unnamed(ctx: &Context, mut orphans: Vec<Orphan>) -> Result<Vec<Or
     Ok(orphans)
 }
 
+/// By when an orphan has to have been seen first, and stored, to go.
+#[derive(Clone, Copy)]
+pub(super) struct By {
+    pub(super) seen: Timestamp,
+    pub(super) stored: Timestamp,
+}
+
 /// Removes those whose window has passed, after a last look at the ledger. A key is never given twice, and no store that could
 /// still name one of these runs: who is not named now never will be.
-pub(super) async fn remove(ctx: &Context, span: &Span, seen_by: Timestamp) -> Result<Vec<Orphan>, JobError> {
-    let due = sweeps::seen_by(&ctx.db, Kind::Blob, span, seen_by).await?;
+pub(super) async fn remove(ctx: &Context, span: &Span, by: By) -> Result<Vec<Orphan>, JobError> {
+    let due = sweeps::seen_by(&ctx.db, Kind::Blob, span, by.seen).await?;
     let orphan =
         |found: sweeps::Finding| Orphan { object_key: found.object_key, size: found.size, stored_at: found.stored_at };
-    let due = still_unnamed(ctx, due.into_iter().map(orphan).collect()).await?;
+    let due = due.into_iter().filter(|found| found.stored_at <= by.stored).map(orphan).collect();
+    let due = still_unnamed(ctx, due).await?;
     super::remove(ctx, Kind::Blob, &due).await?;
     if !due.is_empty() {
         let gone: Vec<String> = due.iter().map(|orphan| orphan.object_key.clone()).collect();

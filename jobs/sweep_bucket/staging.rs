@@ -34,7 +34,6 @@ enum Fate {
 
 /// The objects behind a key, as many as the bucket lists at once: what was found, and where the next page begins.
 pub(super) struct Found {
-    pub(super) orphans: Vec<Orphan>,
     pub(super) page: Page,
     pub(super) next: Option<String>,
 }
@@ -45,32 +44,30 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: Option<&str>) -> R
     let to = listing.next.clone().unwrap_or_else(|| END.to_owned());
     let span = Span { after: after.unwrap_or(keys::STAGING).to_owned(), to };
     let looked_at = listing.objects.len();
-    let (ours, foreign) = of_known_orgs(ctx, old(ctx, terms, listing.objects)).await?;
+    let youngest = ctx.now() - terms.min_age;
+    let (old, young): (Vec<_>, Vec<_>) = listing.objects.into_iter().partition(|object| object.modified_at <= youngest);
+    let unjudged: Vec<String> = young.into_iter().map(|object| object.key).collect();
+    let (ours, foreign) = of_known_orgs(ctx, old).await?;
     let (gone, late) = judge(ctx, ours).await?;
     metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
     let orphans: Vec<Orphan> = gone.iter().map(super::orphan).collect();
+    let found = orphans.iter().map(|orphan| (Kind::Staging, orphan.clone())).collect();
+    let page = Page { found, ..Page::of(Kind::Staging, looked_at, foreign) };
     if !terms.applies {
-        note(ctx, &span, &orphans).await?;
-        return Ok(Found { orphans, page: Page::of(Kind::Staging, looked_at, foreign), next: listing.next });
+        note(ctx, &span, (&orphans, &unjudged)).await?;
+        return Ok(Found { page, next: listing.next });
     }
     if !late.is_empty() {
         ctx.queue.push(late).await?;
     }
     super::remove(ctx, Kind::Staging, &orphans).await?;
-    note(ctx, &span, &[]).await?;
-    let page = Page { removed: orphans.clone(), ..Page::of(Kind::Staging, looked_at, foreign) };
-    Ok(Found { orphans, page, next: listing.next })
+    note(ctx, &span, (&[], &unjudged)).await?;
+    Ok(Found { page: Page { removed: orphans, ..page }, next: listing.next })
 }
 
-async fn note(ctx: &Context, span: &Span, found: &[Orphan]) -> Result<(), JobError> {
-    let look = Look { kind: Kind::Staging, span, found, sight_age: Duration::ZERO, at: ctx.now() };
+async fn note(ctx: &Context, span: &Span, (found, unjudged): (&[Orphan], &[String])) -> Result<(), JobError> {
+    let look = Look { kind: Kind::Staging, span, found, unjudged, sight_age: Duration::ZERO, at: ctx.now() };
     Ok(sweeps::mirror(&ctx.db, look).await?)
-}
-
-fn old(ctx: &Context, terms: Terms, mut objects: Vec<ObjectHead>) -> Vec<ObjectHead> {
-    let youngest = ctx.now() - terms.min_age;
-    objects.retain(|object| object.modified_at <= youngest);
-    objects
 }
 
 /// Those that go, and jobs for those that are late.
@@ -91,12 +88,13 @@ async fn judge(ctx: &Context, objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHea
     Ok((gone, late))
 }
 
-/// The objects of orgs that the ledger knows, and how many others there are.
+/// The objects of orgs that the ledger knows and what doctor has left, and how many others there are.
 async fn of_known_orgs(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, usize), JobError> {
     let named: HashSet<Uuid> = objects.iter().filter_map(|object| keys::org_of(&object.key)).collect();
     let known = orgs::known(&ctx.db, &named).await?;
     let all = objects.len();
-    objects.retain(|object| keys::org_of(&object.key).is_some_and(|org| known.contains(&org)));
+    let is_ours = |org: Uuid| org == keys::NOBODY || known.contains(&org);
+    objects.retain(|object| keys::org_of(&object.key).is_some_and(is_ours));
     let foreign = all - objects.len();
     Ok((objects, foreign))
 }
@@ -159,6 +157,7 @@ mod tests {
     crate::on_every_engine! {
         only_old_objects_that_no_open_upload_needs_are_removed,
         objects_of_orgs_that_another_ledger_knows_are_left,
+        what_doctor_has_left_goes,
         of_a_batchs_objects_those_are_let_in_that_it_still_takes,
         a_dry_run_writes_down_what_would_go_and_touches_nothing,
     }
@@ -176,7 +175,7 @@ mod tests {
 
         let found = sweep(&world.ctx, dry, None).await.unwrap();
 
-        assert_eq!((found.orphans.len(), found.page.removed.len(), world.staged_keys()), (2, 0, before));
+        assert_eq!((found.page.found.len(), found.page.removed.len(), world.staged_keys()), (2, 0, before));
         assert!(world.drain().await.is_empty(), "nothing was put on");
         let mut noted = written(&world).await;
         noted.sort_unstable();
@@ -190,7 +189,7 @@ mod tests {
     }
 
     async fn written(world: &World) -> Vec<String> {
-        let list = sweeps::list(&world.ctx.db, Kind::Staging, "", 100).await.unwrap();
+        let list = sweeps::list(&world.ctx.db, (Kind::Staging, world.ctx.now()), "", 100).await.unwrap();
         list.into_iter().map(|finding| finding.object_key).collect()
     }
 
@@ -230,6 +229,16 @@ mod tests {
 
         assert_eq!(world.staged_keys(), [open.object_key]);
         assert_eq!(world.blob_keys().len(), 1);
+    }
+
+    async fn what_doctor_has_left_goes(world: World) {
+        world.bucket.land(&keys::staging(keys::NOBODY, Uuid::now_v7()), b"tried out");
+        world.clock.advance(Duration::from_secs(25 * 3600));
+
+        let found = sweep_all(&world).await;
+
+        assert_eq!((found.page.removed.len(), found.page.foreign), (1, 0));
+        assert!(world.staged_keys().is_empty());
     }
 
     async fn objects_of_orgs_that_another_ledger_knows_are_left(world: World) {

@@ -21,9 +21,32 @@ crate::on_every_engine! {
     what_is_being_collected_is_neither,
     after_a_restore_of_an_older_ledger_there_is_time_to_notice,
     objects_of_others_are_left,
+    what_a_look_lets_be_keeps_its_first_sight,
+    what_doctor_has_left_goes,
     a_run_that_was_broken_off_goes_on_where_it_stopped,
+    a_long_staging_is_swept_in_parts_and_keeps_nobody_from_the_blobs,
+    a_bucket_that_was_emptied_is_forgotten_piece_by_piece,
     tens_of_thousands_of_both_are_told_apart,
     an_empty_bucket_is_missed_row_by_row,
+}
+
+/// Beside rows in order, a listing in another order would make orphans of blobs.
+#[test]
+fn a_listing_that_is_not_in_the_order_of_its_keys_ends_the_sweep() {
+    let listing = |keys: &[&str]| -> Vec<ObjectHead> {
+        let head = |key: &&str| ObjectHead {
+            key: (*key).to_owned(),
+            size: 1,
+            etag: String::new(),
+            content_type: None,
+            modified_at: Timestamp::default(),
+        };
+        keys.iter().map(head).collect()
+    };
+    assert!(blobs::in_order(&listing(&["blobs/A", "blobs/a", "blobs/b"])).is_ok());
+    for disordered in [["blobs/a", "blobs/A"], ["blobs/a", "blobs/a"]] {
+        assert!(matches!(blobs::in_order(&listing(&disordered)), Err(JobError::GiveUp(_))), "{disordered:?}");
+    }
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -37,7 +60,7 @@ async fn run(ctx: &Context) -> End {
 }
 
 async fn findings(db: &Db, kind: Kind) -> Vec<Finding> {
-    sweeps::list(db, kind, "", 100).await.unwrap()
+    sweeps::list(db, (kind, Timestamp::from_millis(i64::MAX)), "", 100).await.unwrap()
 }
 
 /// What the last sweep has found: how many, and how many bytes.
@@ -144,7 +167,7 @@ async fn what_was_adopted_meanwhile_is_never_removed(world: World) {
     adopt(&world.ctx.db, world.org, &adopted, (b"adopted", first_seen)).await;
 
     let all = Span { after: keys::BLOBS.to_owned(), to: blobs::END.to_owned() };
-    let removed = blobs::remove(&world.ctx, &all, first_seen).await.unwrap();
+    let removed = blobs::remove(&world.ctx, &all, blobs::By { seen: first_seen, stored: first_seen }).await.unwrap();
 
     assert_eq!(removed.into_iter().map(|orphan| orphan.object_key).collect::<Vec<_>>(), [stray]);
     assert_eq!(world.blob_keys(), [adopted]);
@@ -275,6 +298,87 @@ async fn objects_of_others_are_left(mut world: World) {
     let mut left = [theirs, notes];
     left.sort_unstable();
     assert_eq!(world.blob_keys(), left);
+}
+
+/// Once `sweep --min-age 30d` struck what a look of a shorter minimum age had found, and its window began anew.
+async fn what_a_look_lets_be_keeps_its_first_sight(mut world: World) {
+    world.ctx.limits.sweep_applies = true;
+    let (orphan, adopted) = (orphan_in(&world, b"orphan"), orphan_in(&world, b"adopted"));
+    let stray = keys::staging(world.org, Uuid::now_v7());
+    world.bucket.land(&stray, b"stray");
+    let first_seen_at = world.clock.advance(20 * DAY);
+    let usual = Terms::of(&world.ctx.limits);
+    sweep_whole(&world, usual).await;
+    let known = (sum(&world.ctx.db, Kind::Staging).await, sum(&world.ctx.db, Kind::Blob).await);
+    assert_eq!(known, ((1, 5), (2, 13)));
+
+    let now = world.clock.advance(window(&world));
+    adopt(&world.ctx.db, world.org, &adopted, (b"adopted", now)).await;
+    let patient = Terms { applies: true, min_age: 30 * DAY, ..usual };
+    assert_eq!(sweep_whole(&world, patient).await, 0, "neither found nor removed");
+
+    let found = findings(&world.ctx.db, Kind::Blob).await;
+    let seen: Vec<_> = found.iter().map(|one| (one.object_key.as_str(), one.first_seen_at)).collect();
+    assert_eq!(seen, [(orphan.as_str(), first_seen_at)], "what has a row now is struck all the same");
+    assert_eq!(findings(&world.ctx.db, Kind::Staging).await.len(), 1);
+    assert_eq!((sum(&world.ctx.db, Kind::Staging).await, sum(&world.ctx.db, Kind::Blob).await), ((1, 5), (1, 6)));
+    assert_eq!(world.blob_keys().len(), 2);
+    run(&world.ctx).await;
+    assert_eq!((world.blob_keys(), world.staged_keys()), (vec![adopted], vec![]));
+}
+
+/// Sweeps all by hand; how much was found.
+async fn sweep_whole(world: &World, terms: Terms) -> usize {
+    let (mut sweep, mut found) = (Sweep::whole(terms, terms), 0);
+    while let Some(page) = sweep.next(&world.ctx).await.unwrap() {
+        found += page.found.len() + page.removed.len();
+    }
+    found
+}
+
+async fn what_doctor_has_left_goes(world: World) {
+    world.bucket.land(&keys::blob(keys::NOBODY, Digest::of(b"tried out")), b"tried out");
+    world.clock.advance(DAY);
+
+    assert_eq!(sweep_whole(&world, Terms::of(&world.ctx.limits)).await, 0);
+    assert_eq!(world.blob_keys().len(), 1, "a look removes nothing");
+    run(&world.ctx).await;
+
+    assert!(world.blob_keys().is_empty());
+    assert_eq!(sum(&world.ctx.db, Kind::Blob).await, (0, 0));
+}
+
+async fn a_long_staging_is_swept_in_parts_and_keeps_nobody_from_the_blobs(world: World) {
+    for _ in 0..2500 {
+        world.bucket.land(&keys::staging(world.org, Uuid::now_v7()), b"x");
+    }
+    world.clock.advance(2 * DAY);
+    let mut first = Sweep::scheduled(&world.ctx).await.unwrap();
+    first.next(&world.ctx).await.unwrap();
+
+    first.leave_staging(&world.ctx).await.unwrap();
+    assert_eq!(first.next(&world.ctx).await.unwrap().unwrap().kind, Kind::Blob);
+    assert_eq!(world.staged_keys().len(), 1500);
+
+    let mut second = Sweep::scheduled(&world.ctx).await.unwrap();
+    assert_eq!(second.next(&world.ctx).await.unwrap().unwrap().looked_at, 1000);
+    while second.next(&world.ctx).await.unwrap().is_some() {}
+    assert!(world.staged_keys().is_empty());
+    assert_eq!(sum(&world.ctx.db, Kind::Staging).await, (2500, 2500), "of all its parts");
+}
+
+async fn a_bucket_that_was_emptied_is_forgotten_piece_by_piece(world: World) {
+    for number in 0..4500 {
+        orphan_in(&world, format!("{number}").as_bytes());
+    }
+    world.clock.advance(DAY);
+    run(&world.ctx).await;
+    assert_eq!(sum(&world.ctx.db, Kind::Blob).await.0, 4500);
+    world.ctx.bucket.delete(&world.blob_keys()).await.unwrap();
+
+    run(&world.ctx).await;
+
+    assert_eq!((findings(&world.ctx.db, Kind::Blob).await, sum(&world.ctx.db, Kind::Blob).await), (vec![], (0, 0)));
 }
 
 async fn a_run_that_was_broken_off_goes_on_where_it_stopped(world: World) {

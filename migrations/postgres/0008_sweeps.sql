@@ -20,9 +20,12 @@ create table sweeps (
     as_of     bigint not null
 );
 
--- How far the scheduled sweep below a prefix has come, while it is not at the end.
+-- How far the scheduled sweep below a prefix has come, while it is not at the end, and what it has found in staging until there.
 create table sweep_places (
     prefix     text not null primary key,
     reached    text collate "C" not null,
+    orphans    bigint not null,
+    bytes      bigint not null,
+    oldest_at  bigint,
     reached_at bigint not null
 );

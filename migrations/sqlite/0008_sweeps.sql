@@ -20,9 +20,12 @@ create table sweeps (
     as_of     integer not null
 ) strict;
 
--- How far the scheduled sweep below a prefix has come, while it is not at the end.
+-- How far the scheduled sweep below a prefix has come, while it is not at the end, and what it has found in staging until there.
 create table sweep_places (
     prefix     text not null primary key,
     reached    text not null,
+    orphans    integer not null,
+    bytes      integer not null,
+    oldest_at  integer,
     reached_at integer not null
 ) strict;

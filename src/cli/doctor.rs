@@ -6,9 +6,10 @@ use clap::Args;
 use longshore_jobs::ledger::Db;
 use tempfile::TempDir;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::ingest::{BorrowedKey, OwnServer, Served, bring_up, named};
+use super::ingest::{BorrowedKey, OwnServer, Served, bring_up, named, stopped_by_signal};
 use super::{Failure, say};
 use crate::client::Api;
 use crate::config::{Config, parse_duration};
@@ -28,7 +29,7 @@ pub(super) struct DoctorArgs {
     /// The token to come in with; default: one of an org of its own, for this run.
     #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
-    /// How long the bucket's notice of the upload may take.
+    /// How long the bucket's notice of the upload may take. What the poller finds meanwhile (limits.first_poll) is none.
     #[arg(long, default_value = "20s", value_parser = parse_duration, value_name = "TIME")]
     notice_within: Duration,
     /// One JSON object: `ok`, and `checks` with name, status, detail and mend.
@@ -37,17 +38,23 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) async fn run(config: Config, args: DoctorArgs) -> Result<(), Failure> {
-    let json = args.json;
+    let (json, stop) = (args.json, stopped_by_signal());
     let mut doctor = Doctor::new(config.clone(), move |finding| {
         if !json {
             say(finding);
         }
     });
-    Box::pin(doctor.look()).await;
-    for finding in round_trip(&doctor, &config, &args).await {
-        doctor.add(finding);
+    let looked = stop.run_until_cancelled(Box::pin(doctor.look())).await;
+    doctor.clear().await;
+    if looked.is_some() {
+        for finding in round_trip(&doctor, (&config, &args), &stop).await {
+            doctor.add(finding);
+        }
     }
     let findings = doctor.finish().await;
+    if looked.is_none() {
+        return Err(Failure::new("stopped before everything was looked at"));
+    }
     if json {
         say(format_args!("{:#}\n", findings.to_json()));
     } else {
@@ -57,13 +64,13 @@ pub(super) async fn run(config: Config, args: DoctorArgs) -> Result<(), Failure>
 }
 
 /// The upload, on whichever server there is.
-async fn round_trip(doctor: &Doctor, config: &Config, args: &DoctorArgs) -> Vec<Finding> {
-    let trip = Trip::of(&config.inbox, args.notice_within);
+async fn round_trip(doctor: &Doctor, (config, args): (&Config, &DoctorArgs), stop: &CancellationToken) -> Vec<Finding> {
+    let trip = Trip::of(&config.inbox, &config.limits, args.notice_within).with_ledger(doctor.ledger().cloned());
     let (server, _folder) = match choose(doctor, config, args).await {
         Ok(chosen) => chosen,
         Err(outcome) => return vec![outcome.of("round trip")],
     };
-    let findings = trip.make(&server.api).await;
+    let findings = trip.make(&server.api, stop).await;
     if let Some(end) = server.end {
         drop(timeout(ENDING, end).await);
     }

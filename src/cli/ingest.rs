@@ -229,7 +229,7 @@ impl BorrowedKey {
 }
 
 /// Cancelled by the first Ctrl-C or SIGTERM.
-fn stopped_by_signal() -> CancellationToken {
+pub(super) fn stopped_by_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use longshore_jobs::job::{Context, JobError, Limits};
+use longshore_jobs::job::{Context, JobError, Limits, with_causes};
 use longshore_jobs::ledger::Db;
 use longshore_jobs::outside::{Clock, SystemClock};
 use longshore_jobs::sweep_bucket::{Page, SAFE_AGE, Sweep, Terms};
@@ -25,6 +25,10 @@ use crate::config::{self, Config};
 const SHORT_WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// How often in a row the bucket may ask for fewer requests.
 const THROTTLED: u32 = 20;
+/// How often in a row a page may fail.
+const FAILED: u32 = 5;
+/// Before a page is tried again; longer with each try.
+const PAUSE: Duration = Duration::from_secs(2);
 /// After how many objects it says how far it is.
 const REMARK: usize = 100_000;
 
@@ -86,18 +90,22 @@ async fn sweep(db: &Db, config: &Config, (args, staging, blobs): (&SweepArgs, Te
     let store = app::open_bucket_beside(config).await.map_err(|error| cannot_start(&error))?;
     let (bucket, queue) = (store.bucket(), app::as_queue(&queue));
     let ctx = Context { db: db.clone(), bucket, queue, clock, limits: config.limits };
-    let mut report = Report::new(args, blobs.restore_window, config.limits.sweep_applies);
-    let ended = go(&ctx, Sweep::whole(staging, blobs), &mut report).await;
+    let mut report = Report::new(args, (staging, blobs), config.limits.sweep_applies);
+    let mut sweep = Sweep::whole(staging, blobs);
+    let ended = go(&ctx, &mut sweep, &mut report).await;
     store.close().await;
     ended.map_err(|error| {
-        Failure::new("the sweep broke off").because(&error).hint("what is said to be removed is gone; run it again")
+        let place = sweep.reached().unwrap_or("the end").escape_debug().to_string();
+        Failure::new(format!("the sweep broke off after {} objects, behind {place}", report.looked_at()))
+            .because(&error)
+            .hint("what is said to be removed is gone, and what was found is noted; run it again")
     })?;
     Ok(report.tell(&ctx).await?)
 }
 
-async fn go(ctx: &Context, mut sweep: Sweep, report: &mut Report) -> Result<(), JobError> {
+async fn go(ctx: &Context, sweep: &mut Sweep, report: &mut Report) -> Result<(), JobError> {
     let mut told = 0;
-    while let Some(page) = patiently(ctx, &mut sweep).await? {
+    while let Some(page) = patiently(ctx, sweep, PAUSE).await? {
         report.add(&page);
         if report.looked_at() / REMARK > told {
             told = report.looked_at() / REMARK;
@@ -107,22 +115,50 @@ async fn go(ctx: &Context, mut sweep: Sweep, report: &mut Report) -> Result<(), 
     Ok(())
 }
 
-/// The next page; a bucket that asks for fewer requests is given time.
-async fn patiently(ctx: &Context, sweep: &mut Sweep) -> Result<Option<Page>, JobError> {
-    for _ in 0..THROTTLED {
+/// The next page; a bucket that asks for fewer requests is given time, and a lost connection is made again.
+async fn patiently(ctx: &Context, sweep: &mut Sweep, pause: Duration) -> Result<Option<Page>, JobError> {
+    let (mut throttled, mut failed) = (0, 0);
+    loop {
         match sweep.next(ctx).await {
-            Err(JobError::Snooze { wait, .. }) => tokio::time::sleep(wait).await,
+            Err(JobError::Snooze { wait, .. }) if throttled < THROTTLED => {
+                throttled += 1;
+                tokio::time::sleep(wait).await;
+            }
+            Err(JobError::Retry(error)) if failed < FAILED => {
+                failed += 1;
+                remark(format_args!("a page failed and is tried again: {}", with_causes(&*error)));
+                tokio::time::sleep(pause * failed).await;
+            }
             ended => return ended,
         }
     }
-    sweep.next(ctx).await
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use longshore_jobs::model::keys;
+    use longshore_jobs::testkit::World;
 
     use super::*;
+
+    /// Once the first connection that was lost ended a run by hand, which has no place to go on from.
+    #[tokio::test]
+    async fn a_page_that_fails_is_tried_again_and_not_for_ever() {
+        let world = World::new().await;
+        let terms = Terms::of(&world.ctx.limits);
+        let mut sweep = Sweep::whole(terms, terms);
+        world.bucket.break_key(keys::STAGING);
+        let (pause, mending) = (Duration::from_millis(1), async { world.bucket.mend_key(keys::STAGING) });
+
+        // The first try fails before the bucket is mended.
+        let (page, ()) = tokio::join!(patiently(&world.ctx, &mut sweep, pause), mending);
+        assert_eq!(page.unwrap().unwrap().looked_at, 0);
+
+        world.bucket.break_key(keys::BLOBS);
+        assert!(patiently(&world.ctx, &mut sweep, pause).await.is_err());
+        assert_eq!(sweep.reached(), Some(keys::BLOBS));
+    }
 
     #[derive(Parser)]
     struct Line {

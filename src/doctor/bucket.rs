@@ -249,10 +249,7 @@ fn judge_rules(rules: &[Rule], limits: &Limits) -> Outcome {
             mend(rule, "let its filter begin with staging/"),
         );
     }
-    if let Some(rule) = rules
-        .iter()
-        .find(|rule| rule.freezes_into.is_some() && (touches(rule, keys::BLOBS) || touches(rule, keys::STAGING)))
-    {
+    if let Some(rule) = of(keys::BLOBS).chain(of(keys::STAGING)).find(|rule| rule.freezes_into.is_some()) {
         return Outcome::failed(
             format!(
                 "a lifecycle rule moves files to {}, where they cannot be read",
@@ -372,7 +369,9 @@ mod tests {
         assert_eq!(judge(expiring("", 365)), Status::Failed, "the whole bucket");
         assert_eq!(judge(expiring("blobs/0", 365)), Status::Failed);
         assert_eq!(judge(Rule { is_for_tags: true, ..expiring("", 1) }), Status::Ok);
-        assert_eq!(judge(Rule { freezes_into: Some("GLACIER".to_owned()), ..Rule::default() }), Status::Failed);
+        let freezing = Rule { freezes_into: Some("GLACIER".to_owned()), ..Rule::default() };
+        assert_eq!(judge(freezing.clone()), Status::Failed);
+        assert_eq!(judge(Rule { is_for_tags: true, ..freezing }), Status::Ok);
         assert_eq!(status(judge_rules(&[expiring("staging/", 30)], &Limits::default())), Status::Warning);
     }
 

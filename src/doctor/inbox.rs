@@ -6,7 +6,7 @@ use longshore_jobs::job::with_causes;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{KNOCKING, Outcome, silent};
+use super::{KNOCKING, Outcome, silent, told};
 use crate::app::sqs_options;
 use crate::config::{BucketEngine, Config, InboxEngine};
 use crate::inbox::InboxError;
@@ -24,20 +24,24 @@ pub(super) async fn look(config: &Config) -> (Outcome, Option<String>) {
     let outcome = match &config.inbox {
         InboxEngine::Local => Outcome::ok("the local bucket tells the process that serves it"),
         InboxEngine::Webhook => Outcome::ok("a secret is set; the S3 server has to post to /api/notices with it"),
-        InboxEngine::None => unwanted(&config.bucket),
+        InboxEngine::None => unwanted(config),
         InboxEngine::Sqs(queue) => return look_at_queue(config, queue).await,
     };
     (outcome, None)
 }
 
 /// Nobody tells of uploads. What can tell depends on the bucket.
-fn unwanted(bucket: &BucketEngine) -> Outcome {
-    let mend = match bucket {
+fn unwanted(config: &Config) -> Outcome {
+    let mend = match &config.bucket {
         BucketEngine::Folder(_) => "set inbox_url to local:, which tells of each post at once",
         BucketEngine::S3(_) => "set inbox_url to sqs+https://… or webhook:, unless every client calls back",
     };
     Outcome::warning(
-        "inbox_url is none: an upload is noticed by its callback, or by the poller a minute after its policy was signed",
+        format!(
+            "inbox_url is none: an upload is noticed by its callback, or by the poller, which looks {} after it is handed out, \
+             ten minutes later, and when its policy ends",
+            told(config.limits.first_poll)
+        ),
         mend,
     )
 }
@@ -140,8 +144,11 @@ mod tests {
 
     #[test]
     fn what_may_tell_of_uploads_fits_the_bucket() {
+        let configured = Config::load(crate::config::Layered::default()).unwrap();
         let mend = |bucket: BucketEngine| {
-            let Outcome::Warning(trouble) = unwanted(&bucket) else { panic!("a warning") };
+            let Outcome::Warning(trouble) = unwanted(&Config { bucket, ..configured.clone() }) else {
+                panic!("a warning")
+            };
             trouble.mend
         };
         assert!(mend(BucketEngine::Folder("data/bucket".into())).contains("local:"));

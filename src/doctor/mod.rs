@@ -2,7 +2,8 @@
 //!
 //! Asking and judging are kept apart: each file asks servers and disks for facts, and gives them to pure functions that judge
 //! them. No check can hang (each has a limit), end the program (each runs in a task of its own), or change what others work
-//! with. Nothing is migrated. What is written is taken away again, but for the org of the round trip and a job that does nothing.
+//! with. Nothing is migrated. What is written is taken away again, also from a bucket that is slow and when the program is
+//! stopped, but for the org of the round trip and a job that does nothing.
 //!
 //! # Layout
 //!
@@ -65,13 +66,15 @@ pub(crate) struct Doctor {
     /// What serves the data folder of this machine.
     serving: Option<String>,
     db: Option<Db>,
+    /// What is being tried out in the bucket.
+    objects: Option<rights::Objects>,
 }
 
 impl Doctor {
     /// `tell` hears of every finding at once.
     pub(crate) fn new(config: Config, tell: impl Fn(&Finding) + Send + 'static) -> Self {
         let serving = folder::serving(&config.data_dir).ok().flatten().map(|serving| serving.url);
-        Self { config, findings: Findings::default(), tell: Box::new(tell), serving, db: None }
+        Self { config, findings: Findings::default(), tell: Box::new(tell), serving, db: None, objects: None }
     }
 
     /// All checks but the round trip.
@@ -114,6 +117,14 @@ impl Doctor {
     pub(crate) fn add(&mut self, finding: Finding) {
         (self.tell)(&finding);
         self.findings.0.push(finding);
+    }
+
+    /// Removes what was tried out in the bucket, also when that took too long or was broken off.
+    pub(crate) async fn clear(&mut self) {
+        if let Some(objects) = self.objects.clone() {
+            self.check("bucket delete", LONG, Box::pin(objects.clear())).await;
+            self.objects = None;
+        }
     }
 
     /// The end: what was opened is closed.
@@ -166,7 +177,7 @@ impl Doctor {
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        self.check("queue", LONG, Box::pin(queue::look(db, engine, self.config.clone(), runs))).await;
+        self.check("queue", LONG, Box::pin(queue::look(db, engine, runs))).await;
     }
 
     async fn engine(&self) -> Option<Arc<dyn Engine>> {
@@ -195,9 +206,12 @@ impl Doctor {
 
     async fn look_into_bucket(&mut self, bucket: &Arc<S3Bucket>, queue: Option<String>) {
         let (limits, inbox) = (self.config.limits, self.config.inbox.clone());
-        let origin = settings::origin(&self.config);
+        let origin = settings::origin(&self.config, self.serving.as_deref());
         let us = || Arc::clone(bucket);
-        self.examine("bucket rights", LONG, Box::pin(rights::look(us(), limits))).await;
+        let objects = rights::Objects::of(us());
+        self.objects = Some(objects.clone());
+        self.examine("bucket rights", LONG, Box::pin(rights::look(objects, limits))).await;
+        self.clear().await;
         self.examine("cors", LONG, Box::pin(bucket::look_from_page(us(), origin))).await;
         self.check("notification", LONG, Box::pin(bucket::look_at_routes(us(), inbox, queue))).await;
         self.check("lifecycle", LONG, Box::pin(bucket::look_at_rules(us(), limits))).await;

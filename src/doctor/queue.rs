@@ -7,12 +7,10 @@ use longshore_jobs::job::{Job as _, Lane, NewJob, Pool, with_causes};
 use longshore_jobs::ledger::{Db, pools};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::noop::Noop;
-use longshore_jobs::outside::BoxError;
-use longshore_jobs::sql;
+use longshore_jobs::outside::{BoxError, LookError};
 use uuid::Uuid;
 
 use super::{Outcome, told, workers};
-use crate::config::{Config, QueueEngine};
 use crate::queue::engine::{Depth, Engine};
 
 /// How long a worker may take to run a job that does nothing.
@@ -25,7 +23,7 @@ const MEND_SILENT: &str =
     "see the checks of the ledger and of Redis above, whichever keeps the queue, and the server's log";
 
 /// Puts a job on and waits until it is gone. `runs`: whether somebody may be running who takes it.
-pub(super) async fn look(db: Db, engine: Arc<dyn Engine>, config: Config, runs: bool) -> Outcome {
+pub(super) async fn look(db: Db, engine: Arc<dyn Engine>, runs: bool) -> Outcome {
     let depths = match engine.depths().await {
         Ok(depths) => depths,
         Err(error) => return Outcome::failed(format!("it cannot be read: {}", with_causes(&error)), MEND_SILENT),
@@ -43,12 +41,12 @@ pub(super) async fn look(db: Db, engine: Arc<dyn Engine>, config: Config, runs: 
         return Outcome::failed(format!("no job can be put on: {}", with_causes(&error)), MEND_SILENT);
     }
     while started.elapsed() < PATIENCE {
-        match is_there(&db, &config, job.id).await {
+        match is_there(&*engine, job.id).await {
             Ok(false) => {
                 return Outcome::ok(format!("a job was put on and run in {} ms", started.elapsed().as_millis()));
             }
             Ok(true) => tokio::time::sleep(BETWEEN).await,
-            Err(error) => return Outcome::failed(with_causes(&*error), MEND_SILENT),
+            Err(error) => return Outcome::failed(with_causes(&error), MEND_SILENT),
         }
     }
     Outcome::failed(
@@ -86,19 +84,9 @@ fn judge_depths(depths: &[Depth], runs: bool) -> Option<Outcome> {
     ))
 }
 
-async fn is_there(db: &Db, config: &Config, subject: Uuid) -> Result<bool, BoxError> {
-    match &config.queue {
-        QueueEngine::Database => {
-            let query = "select exists (select 1 from jobs where kind = $1 and subject = $2)";
-            Ok(sql!(db.reader(), c => sqlx::query_scalar(query).bind(Noop::KIND).bind(subject).fetch_one(c).await)?)
-        }
-        QueueEngine::Redis(url) => {
-            let mut connection = super::redis::connect(url.reveal()).await?;
-            let places = format!("{}:{}:jobs", config.redis_prefix, Noop::POOL);
-            let field = format!("{} {}", Noop::KIND, subject.simple());
-            Ok(::redis::cmd("HEXISTS").arg(places).arg(field).query_async(&mut connection).await?)
-        }
-    }
+async fn is_there(engine: &dyn Engine, subject: Uuid) -> Result<bool, LookError> {
+    let jobs = engine.about(&[subject]).await?;
+    Ok(jobs.iter().any(|job| job.kind == Noop::KIND))
 }
 
 #[cfg(test)]

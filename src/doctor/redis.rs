@@ -40,7 +40,7 @@ pub(super) async fn look(queue: QueueEngine) -> Vec<Finding> {
 }
 
 /// A connection with limits on every wait.
-pub(super) async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
+async fn connect(url: &str) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
     Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }

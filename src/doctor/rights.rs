@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use longshore_jobs::job::{Limits, with_causes};
 use longshore_jobs::model::policy::{Place, PolicyTerms, PostPolicy};
@@ -25,14 +26,22 @@ pub(super) const PART: usize = 1024;
 const SMALL: usize = PART;
 const LARGE: usize = 3 * PART;
 
-/// What is done on the objects of one examination.
-struct Probe {
+/// The objects of one examination. They are named before they are made, so that they can be removed whatever becomes of it;
+/// should that fail too, the sweep knows them by their org.
+#[derive(Clone)]
+pub(super) struct Objects {
     bucket: Arc<S3Bucket>,
     /// Below `staging/`, as an upload's that does not exist: a notice about it finds nothing.
     small: String,
     large: String,
     /// Below `blobs/`.
     copy: String,
+}
+
+/// What is done on them.
+struct Probe {
+    bucket: Arc<S3Bucket>,
+    objects: Objects,
     findings: Vec<Finding>,
 }
 
@@ -60,20 +69,30 @@ fn known(bucket: &str, id: &str) -> Outcome {
     Outcome::ok(format!("the server of s3://{bucket} answers, and knows the access key {id}"))
 }
 
-/// Tries all rights, and removes what it has made.
-pub(super) async fn look(bucket: Arc<S3Bucket>, limits: Limits) -> Vec<Finding> {
-    let nobody = Uuid::nil();
-    let mut probe = Probe {
-        small: keys::staging(nobody, Uuid::now_v7()),
-        large: keys::staging(nobody, Uuid::now_v7()),
-        copy: keys::blob(nobody, Digest::of(b"longshore doctor")),
-        bucket,
-        findings: Vec::new(),
-    };
+/// Tries all rights but the one to delete, which [`Objects::clear`] does.
+pub(super) async fn look(objects: Objects, limits: Limits) -> Vec<Finding> {
+    let mut probe = Probe { bucket: Arc::clone(&objects.bucket), objects, findings: Vec::new() };
     probe.sign(limits).await;
     probe.use_objects().await;
-    probe.delete().await;
     probe.findings
+}
+
+impl Objects {
+    pub(super) fn of(bucket: Arc<S3Bucket>) -> Self {
+        Self {
+            small: keys::staging(keys::NOBODY, Uuid::now_v7()),
+            large: keys::staging(keys::NOBODY, Uuid::now_v7()),
+            copy: keys::blob(keys::NOBODY, Digest::of(b"longshore doctor")),
+            bucket,
+        }
+    }
+
+    /// Removes them. One by one: the right may be there for one part of the bucket and lacking for the other.
+    pub(super) async fn clear(self) -> Outcome {
+        let keys = [self.small, self.large, self.copy];
+        let deleted = join_all(keys.iter().map(|key| self.bucket.delete(std::slice::from_ref(key)))).await;
+        judge_right("s3:DeleteObject on staging/* and blobs/*", deleted.into_iter().collect())
+    }
 }
 
 impl Probe {
@@ -81,7 +100,7 @@ impl Probe {
     async fn sign(&mut self, limits: Limits) {
         let life = policy_life(limits.policy_life, Some(limits.max_size));
         let wanted = Timestamp::system_now() + life;
-        let outcome = match self.bucket.sign(self.terms(self.small.clone(), wanted)).await {
+        let outcome = match self.bucket.sign(self.terms(self.objects.small.clone(), wanted)).await {
             Ok(policy) => judge_life(policy.expires_at.since(Timestamp::system_now()), life),
             Err(error) => Outcome::failed(
                 format!("no policy can be signed: {}", with_causes(&error)),
@@ -92,8 +111,8 @@ impl Probe {
     }
 
     async fn use_objects(&mut self) {
-        let (small, large) = (self.small.clone(), self.large.clone());
-        let missing = self.bucket.head(&keys::staging(Uuid::nil(), Uuid::nil())).await.map(drop);
+        let (small, large) = (self.objects.small.clone(), self.objects.large.clone());
+        let missing = self.bucket.head(&keys::staging(keys::NOBODY, Uuid::nil())).await.map(drop);
         self.note("bucket missing", "s3:ListBucket (a missing object is else a 403)", missing);
         let posted = self.post(&small, SMALL).await;
         self.findings.push(judge_post(posted).of("bucket post"));
@@ -114,7 +133,7 @@ impl Probe {
     }
 
     async fn copy(&mut self, from: &ObjectHead) {
-        let copy = self.copy.clone();
+        let copy = self.objects.copy.clone();
         let copied = self.bucket.copy(from, &copy).await.map(drop);
         let worked = copied.is_ok();
         self.note("bucket copy", "s3:GetObject on staging/* and s3:PutObject on blobs/*", copied);
@@ -122,17 +141,6 @@ impl Probe {
             let seen = self.bucket.head(&copy).await.and_then(|head| head.ok_or(BucketError::Missing { key: copy }));
             self.note("bucket blobs", "s3:GetObject on blobs/* (downloads)", seen.map(drop));
         }
-    }
-
-    async fn delete(&mut self) {
-        let keys = [self.small.clone(), self.large.clone(), self.copy.clone()];
-        let mut deleted = Ok(());
-        // One by one: the right may be there for one part of the bucket and lacking for the other.
-        for key in keys {
-            let gone = self.bucket.delete(std::slice::from_ref(&key)).await;
-            deleted = deleted.and(gone);
-        }
-        self.note("bucket delete", "s3:DeleteObject on staging/* and blobs/*", deleted);
     }
 
     async fn head(&mut self, key: &str) -> Option<ObjectHead> {

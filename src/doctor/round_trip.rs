@@ -1,14 +1,18 @@
 //! An upload through the real API, as a client would make it: asked for, posted, noticed, stored, read and deleted.
 //!
 //! Nothing but the upload itself is touched. Doctor keeps silent about the bytes until the notice has had its time, since a
-//! callback would hide that no notice came.
+//! callback would hide that no notice came. The poller would hide it too: who told is read from the ledger, and where there is
+//! none to read, the notice has to come before the poller looks.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use longshore_jobs::job::with_causes;
-use longshore_jobs::model::{Digest, Status};
+use longshore_jobs::job::{Limits, with_causes};
+use longshore_jobs::ledger::{Db, uploads};
+use longshore_jobs::model::upload::ArrivedVia;
+use longshore_jobs::model::{self, Digest, Status};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Finding, Outcome};
@@ -30,34 +34,45 @@ const SETTLING: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_millis(15);
 
 /// How a round trip is made.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Trip {
     /// How long the bucket's notice may take.
-    pub(crate) notice: Duration,
+    notice: Duration,
     /// Whether notices are to be expected at all.
-    pub(crate) has_notices: bool,
+    has_notices: bool,
+    /// When the poller looks.
+    first_poll: Duration,
+    /// Where to read who told of the bytes.
+    ledger: Option<Db>,
 }
+
+const MEND_NOTICES: &str = "see the checks `notification` and `inbox`; the log of the intake says what it receives. Until it is \
+    mended, uploads whose clients do not call back wait for the poller";
 
 impl Trip {
     /// By what the settings say of notices.
-    pub(crate) fn of(inbox: &InboxEngine, notice: Duration) -> Self {
-        Self { notice, has_notices: *inbox != InboxEngine::None }
+    pub(crate) fn of(inbox: &InboxEngine, limits: &Limits, notice: Duration) -> Self {
+        Self { notice, has_notices: *inbox != InboxEngine::None, first_poll: limits.first_poll, ledger: None }
     }
 
-    /// Makes it. Leaves nothing behind, also when it fails halfway.
-    pub(crate) async fn make(self, api: &Api) -> Vec<Finding> {
+    /// With the ledger of the server, as far as is known here.
+    pub(crate) fn with_ledger(self, ledger: Option<Db>) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// Makes it, until it is stopped. What cannot be taken back when it fails halfway is told of.
+    pub(crate) async fn make(self, api: &Api, stop: &CancellationToken) -> Vec<Finding> {
         let mut steps = Steps::default();
-        let made = self.go(api, &mut steps).await;
+        let made = stop.run_until_cancelled(self.go(api, &mut steps)).await.unwrap_or(Err(Stop::Interrupted));
         if let Err(stop) = made {
-            steps.findings.push(stop.outcome().of("round trip"));
-            steps.clear(api).await;
+            let left = steps.clear(api).await;
+            steps.findings.push(stop.outcome(left).of("round trip"));
         } else {
             steps.findings.push(Outcome::ok(steps.told.join(", ")).of("round trip"));
         }
         steps.findings
     }
 
-    async fn go(self, api: &Api, steps: &mut Steps) -> Result<(), Stop> {
+    async fn go(&self, api: &Api, steps: &mut Steps) -> Result<(), Stop> {
         let bytes: Bytes = (0..SIZE).map(|_| rand::random::<u8>()).collect::<Vec<_>>().into();
         let upload = steps.time("sign", self.ask(api, &bytes)).await?;
         steps.upload = Some(upload.id);
@@ -78,7 +93,7 @@ impl Trip {
         Ok(())
     }
 
-    async fn ask(self, api: &Api, bytes: &Bytes) -> Result<Upload, Stop> {
+    async fn ask(&self, api: &Api, bytes: &Bytes) -> Result<Upload, Stop> {
         let client_ref = Uuid::new_v4().to_string();
         let new = NewUpload {
             filename: FILENAME,
@@ -94,19 +109,18 @@ impl Trip {
     }
 
     /// Watches the upload on its way to its end.
-    async fn follow(self, api: &Api, id: Uuid, steps: &mut Steps) -> Result<Upload, Stop> {
+    async fn follow(&self, api: &Api, id: Uuid, steps: &mut Steps) -> Result<Upload, Stop> {
         let posted = Instant::now();
-        let patience = if self.has_notices { self.notice } else { Duration::ZERO };
+        let patience = self.patience(self.row(id).await.is_some());
         let mut upload = watch(api, id, patience, |status| !is_waiting(status)).await?;
         if is_waiting(upload.status) {
             answered("call back", api.callback(id)).await?;
-            steps.findings.push(self.judge_silence().of("notices"));
+            steps.findings.push(self.judge_silence(patience).of("notices"));
             upload = watch(api, id, SETTLING, |status| !is_waiting(status)).await?;
         } else {
-            steps.findings.push(
-                Outcome::ok(format!("the bucket told of the bytes in {} ms", posted.elapsed().as_millis()))
-                    .of("notices"),
-            );
+            let took = posted.elapsed();
+            let via = self.row(id).await.and_then(|row| row.arrived_via);
+            steps.findings.push(judge_arrival(via, took).of("notices"));
         }
         if is_waiting(upload.status) {
             return Err(Stop::Unseen);
@@ -121,15 +135,39 @@ impl Trip {
         Ok(upload)
     }
 
-    fn judge_silence(self) -> Outcome {
+    /// The upload as the ledger has it; `None` where that is not at hand, or is another than the server's.
+    async fn row(&self, id: Uuid) -> Option<model::Upload> {
+        let found = timeout(ANSWER, uploads::find(self.ledger.as_ref()?, id)).await;
+        found.ok()?.ok()?
+    }
+
+    /// How long to wait for the notice; where nobody says who told, not for as long as the poller takes.
+    fn patience(&self, is_told: bool) -> Duration {
+        match (self.has_notices, is_told) {
+            (false, _) => Duration::ZERO,
+            (true, true) => self.notice,
+            (true, false) => self.notice.min(self.first_poll / 10 * 9),
+        }
+    }
+
+    fn judge_silence(&self, waited: Duration) -> Outcome {
         if !self.has_notices {
             return Outcome::skipped("inbox_url is none: doctor has called back, as clients have to");
         }
-        Outcome::failed(
-            format!("no notice came within {:?}; doctor had to call back", self.notice),
-            "see the checks `notification` and `inbox`; the log of the intake says what it receives. Until it is mended, \
-             uploads whose clients do not call back wait for the poller\nlonger: `longshore doctor --notice-within 2m`",
-        )
+        Outcome::failed(format!("no notice came within {waited:?}; doctor had to call back"), MEND_NOTICES)
+    }
+}
+
+fn judge_arrival(via: Option<ArrivedVia>, took: Duration) -> Outcome {
+    let took = took.as_millis();
+    match via {
+        Some(ArrivedVia::Poll) => {
+            Outcome::failed(format!("no notice came: the poller found the bytes after {took} ms"), MEND_NOTICES)
+        }
+        Some(ArrivedVia::Callback) => {
+            Outcome::warning(format!("somebody else called back after {took} ms, before any notice came"), "ask again")
+        }
+        _ => Outcome::ok(format!("the bucket told of the bytes in {took} ms")),
     }
 }
 
@@ -150,16 +188,27 @@ impl Steps {
         Ok(done)
     }
 
-    async fn clear(&self, api: &Api) {
-        let cleared = async {
-            match (self.file, self.upload) {
-                (Some(file), _) => api.delete_file(file).await,
-                (None, Some(upload)) => api.cancel_upload(upload).await,
-                (None, None) => Ok(()),
-            }
+    /// Takes back what was done; says what could not be.
+    async fn clear(&self, api: &Api) -> Option<String> {
+        let upload = self.upload?;
+        let why = match timeout(ANSWER, self.take_back(api, upload)).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => with_causes(&error),
+            Err(_) => format!("no answer within {ANSWER:?}"),
         };
-        if let Ok(Err(error)) = timeout(ANSWER, cleared).await {
-            tracing::debug!(%error, "what is left of the round trip expires by itself");
+        Some(format!("the upload {upload} is left in the org {ORG}: {why}"))
+    }
+
+    async fn take_back(&self, api: &Api, upload: Uuid) -> Result<(), ApiError> {
+        if let Some(file) = self.file {
+            return api.delete_file(file).await;
+        }
+        let Err(refused) = api.cancel_upload(upload).await else { return Ok(()) };
+        let upload = api.upload(upload, None).await?;
+        match upload.file_id {
+            Some(file) => api.delete_file(file).await,
+            None if upload.status.is_final() => Ok(()),
+            None => Err(refused),
         }
     }
 }
@@ -191,6 +240,7 @@ async fn answered<T>(step: &'static str, call: impl Future<Output = Result<T, Ap
 /// Where a round trip ended early.
 #[derive(Debug)]
 enum Stop {
+    Interrupted,
     Call(&'static str, ApiError),
     Silent(&'static str),
     Unsigned,
@@ -201,8 +251,10 @@ enum Stop {
 }
 
 impl Stop {
-    fn outcome(&self) -> Outcome {
+    /// `left`: what could not be taken back.
+    fn outcome(&self, left: Option<String>) -> Outcome {
         let (detail, mend) = match self {
+            Self::Interrupted => ("it was stopped".to_owned(), "run it again"),
             Self::Call(step, error) => (format!("{step}: {}", with_causes(error)), mend_call(error)),
             Self::Silent(step) => {
                 (format!("{step}: no answer within {ANSWER:?}"), "see the checks above, and the log of the service")
@@ -235,7 +287,7 @@ impl Stop {
                 "something between here and the bucket changes what it passes on: a proxy, or a CDN",
             ),
         };
-        Outcome::failed(detail, mend)
+        Outcome::failed(left.map_or_else(|| detail.clone(), |left| format!("{detail}; {left}")), mend)
     }
 }
 
@@ -258,9 +310,27 @@ mod tests {
 
     #[test]
     fn a_notice_that_does_not_come_fails_unless_there_are_none() {
-        let trip = Trip { notice: Duration::from_secs(20), has_notices: true };
-        assert_eq!(trip.judge_silence().of("notices").status(), Word::Failed);
-        assert_eq!(Trip { has_notices: false, ..trip }.judge_silence().of("notices").status(), Word::Skipped);
+        let silence = |inbox| {
+            let trip = Trip::of(&inbox, &Limits::default(), NOTICE);
+            trip.judge_silence(NOTICE).of("notices").status()
+        };
+        assert_eq!(silence(InboxEngine::Webhook), Word::Failed);
+        assert_eq!(silence(InboxEngine::None), Word::Skipped);
+    }
+
+    const NOTICE: Duration = Duration::from_secs(120);
+
+    /// Once any move of the upload was taken for the bucket's notice, and `--notice-within 2m` waited for the poller's.
+    #[test]
+    fn what_the_poller_has_found_the_bucket_has_not_told() {
+        let judge = |via| judge_arrival(via, NOTICE).of("notices").status();
+        assert_eq!(judge(Some(ArrivedVia::Poll)), Word::Failed);
+        assert_eq!(judge(Some(ArrivedVia::Notice)), Word::Ok);
+        assert_eq!(judge(None), Word::Ok, "it came before the poller looked");
+
+        let trip = Trip::of(&InboxEngine::Webhook, &Limits::default(), NOTICE);
+        assert_eq!(trip.patience(true), NOTICE);
+        assert!(trip.patience(false) < Limits::default().first_poll);
     }
 
     #[test]
@@ -276,8 +346,8 @@ mod tests {
             Stop::Ended(Status::Rejected, Some("digest_mismatch".to_owned())),
             Stop::Different(0),
         ] {
-            let Outcome::Failed(trouble) = stop.outcome() else { panic!("{stop:?}") };
-            assert!(!trouble.mend.is_empty() && !trouble.detail.is_empty(), "{stop:?}");
+            let Outcome::Failed(trouble) = stop.outcome(Some("it is left".to_owned())) else { panic!("{stop:?}") };
+            assert!(!trouble.mend.is_empty() && trouble.detail.ends_with("; it is left"), "{stop:?}");
         }
     }
 }

@@ -114,9 +114,17 @@ pub(super) fn is_ours(path: &Path) -> bool {
 }
 
 /// The origin of our pages, as a browser names it.
-pub(super) fn origin(config: &Config) -> String {
-    let url = config.public_url(config.listen);
+pub(super) fn origin(config: &Config, serving: Option<&str>) -> String {
+    let url = address(config, serving);
     Url::parse(&url).map_or(url, |url| url.origin().ascii_serialization())
+}
+
+/// Where clients are sent: as it is set, else by whoever serves here.
+fn address(config: &Config, serving: Option<&str>) -> String {
+    match (&config.public_url, serving) {
+        (None, Some(serving)) => serving.to_owned(),
+        _ => config.public_url(config.listen),
+    }
 }
 
 /// Whether the service answers where clients are sent.
@@ -124,10 +132,7 @@ pub(super) async fn public_url(config: Config, serving: Option<String>) -> Outco
     if config.database.file().is_some() && serving.is_none() {
         return Outcome::skipped("nobody serves the data folder now; run this again beside a running service");
     }
-    let url = match (&config.public_url, serving) {
-        (None, Some(serving)) => serving,
-        _ => config.public_url(config.listen),
-    };
+    let url = address(&config, serving.as_deref());
     let Ok(asked) = Url::parse(&format!("{}/readyz", url.trim_end_matches('/'))) else {
         return Outcome::failed(format!("{url} is no URL"), "set public_url");
     };
@@ -270,6 +275,20 @@ mod tests {
         assert_eq!(judge(0o700, Err(io::ErrorKind::ReadOnlyFilesystem.into()), us), Status::Failed);
         let missing = path.join("none");
         assert_eq!(status(judge_folder(&missing, fs::metadata(&missing), None, us)), Status::Skipped);
+    }
+
+    /// Once CORS was asked for the origin of `listen`, while the service ran on another port.
+    #[test]
+    fn pages_come_from_where_clients_are_sent() {
+        let configured = Config::load(crate::config::Layered::default()).unwrap();
+        let origin_of = |public: Option<&str>, serving| {
+            let config = Config { public_url: public.map(|url| url.parse().unwrap()), ..configured.clone() };
+            origin(&config, serving)
+        };
+        assert_eq!(origin_of(None, None), "http://127.0.0.1:8080");
+        assert_eq!(origin_of(None, Some("http://127.0.0.1:39211")), "http://127.0.0.1:39211");
+        let public = Some("https://uploads.example.com/");
+        assert_eq!(origin_of(public, Some("http://127.0.0.1:39211")), "https://uploads.example.com");
     }
 
     #[test]

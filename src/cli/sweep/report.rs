@@ -1,12 +1,13 @@
 //! What `longshore sweep` says: for people in columns, for machines in lines of JSON.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use longshore_jobs::job::Context;
-use longshore_jobs::ledger::sweeps::{self, Finding, Kind, Orphan, Sum};
+use longshore_jobs::ledger::sweeps::{self, Finding, Kind, Orphan, Tally};
 use longshore_jobs::ledger::{Db, LedgerError, blobs};
 use longshore_jobs::model::Timestamp;
-use longshore_jobs::sweep_bucket::Page;
+use longshore_jobs::sweep_bucket::{Page, Terms};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -21,39 +22,34 @@ const PAGE: i64 = 1000;
 /// How many entries are named of a blob whose bytes are lost.
 const FILES: i64 = 20;
 
-/// What was looked at and removed so far, and how to show it.
+/// What was looked at, found and removed so far, and how to show it.
 pub(super) struct Report {
     applies: bool,
     json: bool,
     shown: i64,
-    restore_window: Duration,
+    /// Of staging, and of blobs.
+    terms: (Terms, Terms),
     /// Whether the schedule removes blobs' objects too.
     by_schedule: bool,
     looked_at: usize,
     foreign: usize,
-    staging: Removed,
-    blobs: Removed,
-}
-
-/// How many objects, and how many bytes.
-#[derive(Clone, Copy, Default)]
-struct Removed {
-    objects: i64,
-    bytes: i64,
+    /// By kind.
+    found: HashMap<Kind, Tally>,
+    removed: HashMap<Kind, Tally>,
 }
 
 impl Report {
-    pub(super) fn new(args: &SweepArgs, restore_window: Duration, by_schedule: bool) -> Self {
+    pub(super) fn new(args: &SweepArgs, terms: (Terms, Terms), by_schedule: bool) -> Self {
         Self {
             applies: args.apply,
             json: args.json,
             shown: if args.list { i64::MAX } else { SHOWN },
-            restore_window,
+            terms,
             by_schedule,
             looked_at: 0,
             foreign: 0,
-            staging: Removed::default(),
-            blobs: Removed::default(),
+            found: HashMap::new(),
+            removed: HashMap::new(),
         }
     }
 
@@ -65,11 +61,14 @@ impl Report {
     pub(super) fn add(&mut self, page: &Page) {
         self.looked_at += page.looked_at;
         self.foreign += page.foreign;
+        for (kind, orphan) in &page.found {
+            let found = self.found.entry(*kind).or_default();
+            *found = found.and([orphan]);
+        }
         for orphan in &page.removed {
-            let removed = if page.kind == Kind::Staging { &mut self.staging } else { &mut self.blobs };
-            removed.objects += 1;
-            removed.bytes += orphan.size;
-            if removed.objects <= self.shown {
+            let removed = self.removed.entry(page.kind).or_default();
+            *removed = removed.and([orphan]);
+            if removed.orphans <= self.shown {
                 self.tell_removed(page.kind, orphan);
             }
         }
@@ -86,17 +85,16 @@ impl Report {
 
     /// Says what was found, and what is to become of it.
     pub(super) async fn tell(&self, ctx: &Context) -> Result<(), LedgerError> {
-        let sums = sweeps::sums(&ctx.db).await?;
         if self.json {
             for kind in Kind::ALL {
-                self.tell_lines(&ctx.db, *kind).await?;
+                self.tell_lines(ctx, *kind).await?;
             }
-            say(format_args!("{}\n", self.summary(&sums)));
+            say(format_args!("{}\n", self.summary()));
             return Ok(());
         }
-        say(self.totals(&sums));
+        say(self.totals());
         for kind in Kind::ALL {
-            self.tell_columns(&ctx.db, *kind).await?;
+            self.tell_columns(ctx, *kind).await?;
         }
         if self.foreign > 0 {
             say(format_args!(
@@ -107,34 +105,22 @@ impl Report {
         Ok(())
     }
 
-    const fn removed(&self, kind: Kind) -> Removed {
-        match kind {
-            Kind::Staging => self.staging,
-            Kind::Blob => self.blobs,
-            Kind::Row => Removed { objects: 0, bytes: 0 },
-        }
+    /// What was found, and what of it has gone.
+    fn of_kind(&self, kind: Kind) -> (Tally, Tally) {
+        let of = |tallies: &HashMap<Kind, Tally>| tallies.get(&kind).copied().unwrap_or_default();
+        (of(&self.found), of(&self.removed))
     }
 
-    /// All that were found, those among them that have gone, and since when the oldest has been there.
-    fn of_kind(&self, sums: &[Sum], kind: Kind) -> (Removed, Removed, Option<Timestamp>) {
-        let (sum, removed) = (sums.iter().find(|sum| sum.kind == kind), self.removed(kind));
-        let (orphans, bytes) = sum.map_or((0, 0), |sum| (sum.orphans, sum.bytes));
-        // What went from staging is in its sum, and what went below blobs/ is struck.
-        let struck = if kind == Kind::Blob { removed } else { Removed::default() };
-        let found = Removed { objects: orphans + struck.objects, bytes: bytes + struck.bytes };
-        (found, removed, sum.and_then(|sum| sum.oldest_at))
-    }
-
-    fn totals(&self, sums: &[Sum]) -> String {
+    fn totals(&self) -> String {
         let mut columns = Columns::with_heads(&["kind", "found", "bytes", "oldest", "removed", "freed bytes"]);
         for kind in Kind::ALL {
-            let (found, removed, oldest) = self.of_kind(sums, *kind);
+            let (found, removed) = self.of_kind(*kind);
             columns.row(vec![
                 kind.to_string(),
-                found.objects.to_string(),
+                found.orphans.to_string(),
                 found.bytes.to_string(),
-                oldest.map_or_else(|| "-".to_owned(), |at| at.to_string()),
-                removed.objects.to_string(),
+                found.oldest_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
+                removed.orphans.to_string(),
                 removed.bytes.to_string(),
             ]);
         }
@@ -142,15 +128,15 @@ impl Report {
         format!("{} objects looked at.{mode}\n\n{columns}", self.looked_at)
     }
 
-    fn summary(&self, sums: &[Sum]) -> Value {
+    fn summary(&self) -> Value {
         let of_kind = |kind: &Kind| {
-            let (found, removed, oldest) = self.of_kind(sums, *kind);
+            let (found, removed) = self.of_kind(*kind);
             json!({
                 "kind": kind,
-                "found": found.objects,
+                "found": found.orphans,
                 "bytes": found.bytes,
-                "oldestAt": oldest,
-                "removed": removed.objects,
+                "oldestAt": found.oldest_at,
+                "removed": removed.orphans,
                 "removedBytes": removed.bytes,
             })
         };
@@ -177,8 +163,19 @@ impl Report {
         }
     }
 
-    async fn tell_columns(&self, db: &Db, kind: Kind) -> Result<(), LedgerError> {
-        let mut read = Reading::of(kind, self.shown);
+    /// The findings of a kind that this run has looked at.
+    fn reading(&self, ctx: &Context, kind: Kind) -> Reading {
+        let min_age = match kind {
+            Kind::Staging => self.terms.0.min_age,
+            Kind::Blob => self.terms.1.min_age,
+            Kind::Row => Duration::ZERO,
+        };
+        let stored_by = ctx.now() - min_age;
+        Reading { kind, stored_by, after: String::new(), left: self.shown, begun: false, left_off: false }
+    }
+
+    async fn tell_columns(&self, ctx: &Context, kind: Kind) -> Result<(), LedgerError> {
+        let (db, mut read) = (&ctx.db, self.reading(ctx, kind));
         let heads: &[&str] = match kind {
             Kind::Staging => &["size", "stored", "first seen", "key"],
             Kind::Blob => &["size", "stored", "first seen", "goes", "key"],
@@ -206,7 +203,7 @@ impl Report {
         let mut cells = vec![size.to_string(), stored_at.to_string(), first_seen_at.to_string()];
         match kind {
             Kind::Staging => cells.push(key),
-            Kind::Blob => cells.extend([(*first_seen_at + self.restore_window).to_string(), key]),
+            Kind::Blob => cells.extend([(*first_seen_at + self.terms.1.restore_window).to_string(), key]),
             Kind::Row => {
                 let (files, count) = blobs::files_at(db, object_key, FILES).await?;
                 let named = files.iter().map(Uuid::to_string).collect::<Vec<_>>().join(" ");
@@ -217,8 +214,8 @@ impl Report {
         Ok(cells)
     }
 
-    async fn tell_lines(&self, db: &Db, kind: Kind) -> Result<(), LedgerError> {
-        let mut read = Reading::of(kind, self.shown);
+    async fn tell_lines(&self, ctx: &Context, kind: Kind) -> Result<(), LedgerError> {
+        let (db, mut read) = (&ctx.db, self.reading(ctx, kind));
         while let Some(page) = read.next(db).await? {
             for found in &page.findings {
                 say(format_args!("{}\n", self.line(db, kind, found).await?));
@@ -234,7 +231,7 @@ impl Report {
         });
         match kind {
             Kind::Staging => {}
-            Kind::Blob => line["goesAt"] = json!(*first_seen_at + self.restore_window),
+            Kind::Blob => line["goesAt"] = json!(*first_seen_at + self.terms.1.restore_window),
             Kind::Row => {
                 let (files, count) = blobs::files_at(db, key, FILES).await?;
                 (line["files"], line["fileCount"]) = (json!(files), json!(count));
@@ -247,6 +244,8 @@ impl Report {
 /// Reads the findings of a kind page by page, as many as are to be shown.
 struct Reading {
     kind: Kind,
+    /// What was stored later was not looked at.
+    stored_by: Timestamp,
     after: String,
     left: i64,
     begun: bool,
@@ -260,13 +259,9 @@ struct Findings {
 }
 
 impl Reading {
-    const fn of(kind: Kind, left: i64) -> Self {
-        Self { kind, after: String::new(), left, begun: false, left_off: false }
-    }
-
     async fn next(&mut self, db: &Db) -> Result<Option<Findings>, LedgerError> {
         let wanted = self.left.min(PAGE);
-        let mut findings = sweeps::list(db, self.kind, &self.after, wanted + 1).await?;
+        let mut findings = sweeps::list(db, (self.kind, self.stored_by), &self.after, wanted + 1).await?;
         let more = findings.len() > usize::try_from(wanted).unwrap_or(0);
         findings.truncate(usize::try_from(wanted).unwrap_or(0));
         self.left -= i64::try_from(findings.len()).unwrap_or(0);
