@@ -104,7 +104,8 @@ fn judge(folder: &Path, sample: &Sample) -> Outcome {
     if !folder.exists() {
         return Outcome::skipped(format!("{shown} is not there yet: the first start makes it"));
     }
-    Outcome::ok(format!("a folder that can be written to; {} of its newest files were opened", sample.read))
+    let files = if sample.read == 1 { "file was" } else { "files were" };
+    Outcome::ok(format!("a folder that may be written to; {} of its newest {files} opened", sample.read))
 }
 
 #[cfg(test)]
