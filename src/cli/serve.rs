@@ -66,7 +66,8 @@ fn what_to_do(error: &StartError) -> &'static str {
             "see who may read and write the file, and that database_url is right"
         }
         StartError::Folder(FolderError::InUse { .. }) => "use that server, stop it, or name another --data-dir",
-        StartError::Folder(FolderError::Taken { .. }) | StartError::Bucket(OpenError::Lock(_)) => {
+        StartError::Folder(FolderError::Taken { .. })
+        | StartError::Bucket(OpenError::Lock(FolderError::Taken { .. })) => {
             "stop the process that uses it, or name another place: database_url, bucket_url"
         }
         StartError::Listen { .. } => "name another address: --listen 127.0.0.1:0 takes a free port",
@@ -75,6 +76,9 @@ fn what_to_do(error: &StartError) -> &'static str {
         }
         StartError::Ledger { .. } => "see that the server runs and takes us, and that database_url is right",
         StartError::Queue { .. } => "see that the server runs and takes us, and that queue_url is right",
+        StartError::Bucket(_) => {
+            "see who may read and write the bucket's folder: `longshore doctor` as the service's user"
+        }
         StartError::S3(s3::OpenError::Credentials(_)) => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
         }
