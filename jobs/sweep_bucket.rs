@@ -110,8 +110,8 @@ pub struct Page {
     pub kind: Kind,
     /// How many objects it had.
     pub looked_at: usize,
-    /// How many were left, because their org is not in this ledger or their keys are not of our making.
-    pub foreign: usize,
+    /// The keys of those that were left, because their org is not in this ledger or they are not of our making.
+    pub foreign: Vec<String>,
     /// What is without its other half, gone or not.
     pub found: Vec<(Kind, Orphan)>,
     /// What was removed.
@@ -119,7 +119,7 @@ pub struct Page {
 }
 
 impl Page {
-    const fn of(kind: Kind, looked_at: usize, foreign: usize) -> Self {
+    const fn of(kind: Kind, looked_at: usize, foreign: Vec<String>) -> Self {
         Self { kind, looked_at, foreign, found: Vec::new(), removed: Vec::new() }
     }
 }
@@ -245,7 +245,7 @@ struct Swept {
 impl Swept {
     fn add(&mut self, page: &Page) {
         self.removed += page.removed.len();
-        self.foreign += page.foreign;
+        self.foreign += page.foreign.len();
     }
 
     fn tell(self) -> End {

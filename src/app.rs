@@ -4,7 +4,9 @@ mod engines;
 mod patience;
 mod start_error;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use longshore_jobs::ledger::dead_letters;
 use longshore_jobs::outside::{Clock, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -36,6 +38,8 @@ use crate::{metrics, notices};
 pub(crate) use self::engines::{as_queue, open_bucket_beside, open_ledger, open_queue, s3_options, sqs_options};
 pub(crate) use self::start_error::StartError;
 
+/// A few blocks of a disk.
+const PROBE_SIZE: usize = 64 * 1024;
 /// What a door may take beyond the time that requests have.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 
@@ -176,8 +180,10 @@ impl App {
         if self.roles.schedule {
             doors.spawn(schedule::run(self.ctx.clone(), schedules(&self.config), stop.clone()));
         }
-        let mut checks = vec![queue_check(&self.engine), workers_check(workers.pulse())];
+        let mut checks = vec![queue_check(&self.engine)];
+        checks.extend(workers_check(&self.roles.pools, workers.pulse()));
         checks.extend(inbox_check(&self.notices));
+        checks.extend(self.config.bucket.folder().map(disk_check));
         let operations = Operations {
             metrics: self.metrics.clone(),
             more_checks: checks,
@@ -252,10 +258,24 @@ fn queue_check(engine: &Arc<dyn Engine>) -> Check {
     })
 }
 
-fn workers_check(pulse: Pulse) -> Check {
-    Check::helpful("workers", move || {
+/// Of this process's workers: one that works no pool has nothing to say of workers.
+fn workers_check(pools: &[Pool], pulse: Pulse) -> Option<Check> {
+    let check = move || {
         let healthy = pulse.is_healthy();
         async move { if healthy { Ok(()) } else { Err("a pool has lost its worker, or the worker its leases".into()) } }
+    };
+    (!pools.is_empty()).then(|| Check::helpful("workers", check))
+}
+
+/// Whether the bucket's folder takes a file; it has no name, so none is left.
+fn disk_check(folder: &Path) -> Check {
+    let folder = folder.to_owned();
+    Check::sparing("disk", move || {
+        let folder = folder.clone();
+        async move {
+            let write = move || tempfile::tempfile_in(folder)?.write_all(&[0; PROBE_SIZE]);
+            Ok(spawn_blocking(write).await??)
+        }
     })
 }
 

@@ -77,15 +77,35 @@ pub struct Cause {
     pub example: Uuid,
 }
 
+macro_rules! lately {
+    ($condition:literal) => {
+        concat!(
+            "select subject, kind, attempts, first_at, last_at, substr(error, 1, 600) as error
+            from job_failures lately
+            where last_at >= $1 ",
+            $condition,
+            " order by last_at desc
+            limit $2"
+        )
+    };
+}
+
 /// What jobs have failed of since then, what most have failed of first. Of very many, the last `limit` are looked at.
 pub async fn causes(db: &Db, since: Timestamp, limit: i64) -> Result<Vec<Cause>, LedgerError> {
-    let query = "select subject, kind, attempts, first_at, last_at, substr(error, 1, 600) as error
-        from job_failures
-        where last_at >= $1
-        order by last_at desc
-        limit $2";
-    let latest_first: Vec<Failure> =
-        sql!(db.reader(), c => sqlx::query_as(query).bind(since).bind(limit).fetch_all(c).await)?;
+    let query = lately!("");
+    Ok(grouped(sql!(db.reader(), c => sqlx::query_as(query).bind(since).bind(limit).fetch_all(c).await)?))
+}
+
+/// As [`causes`], of jobs that are not dead.
+pub async fn causes_of_living(db: &Db, since: Timestamp, limit: i64) -> Result<Vec<Cause>, LedgerError> {
+    let query = lately!(
+        "and not exists (
+            select 1 from dead_letters dead where dead.subject = lately.subject and dead.kind = lately.kind)"
+    );
+    Ok(grouped(sql!(db.reader(), c => sqlx::query_as(query).bind(since).bind(limit).fetch_all(c).await)?))
+}
+
+fn grouped(latest_first: Vec<Failure>) -> Vec<Cause> {
     let mut causes: HashMap<(String, String), Cause> = HashMap::new();
     for Failure { subject, kind, attempts, last_at, error, .. } in latest_first {
         let cause = causes.entry((kind.clone(), in_general(&error))).or_insert_with(|| Cause {
@@ -101,7 +121,7 @@ pub async fn causes(db: &Db, since: Timestamp, limit: i64) -> Result<Vec<Cause>,
     }
     let mut causes: Vec<Cause> = causes.into_values().collect();
     causes.sort_by(|one, other| (other.jobs, other.last_at, &one.kind).cmp(&(one.jobs, one.last_at, &other.kind)));
-    Ok(causes)
+    causes
 }
 
 /// The error without what is of one job alone: words that hold an id, a digest or a random name.
@@ -141,6 +161,7 @@ mod tests {
         attempts_that_fail_are_counted_with_the_last_error,
         what_many_fail_of_is_told_once_and_first,
         what_differs_behind_the_same_beginning_is_told_apart,
+        the_dead_are_not_among_the_living,
         an_attempt_that_ends_well_or_too_early_leaves_no_trace,
         what_no_text_of_the_ledger_can_hold_is_kept_as_far_as_it_can_be,
     }
@@ -198,6 +219,25 @@ mod tests {
         assert_eq!(told.iter().map(|cause| cause.jobs).collect::<Vec<_>>(), [3, 1]);
         assert_eq!((told[0].example, &told[0].error), (last, &failed(last, "Permission denied")));
         assert_eq!(causes(&world.ctx.db, began, 2).await.unwrap().len(), 2, "only the last two are looked at");
+    }
+
+    async fn the_dead_are_not_among_the_living(world: World) {
+        let (dead, alive) = (Uuid::now_v7(), Uuid::now_v7());
+        attempt(&world, alive, Act::Fail, 1).await;
+        note(&world.ctx.db, (dead, Noop::KIND), "it was told to die", world.ctx.now()).await.unwrap();
+        let bury = "insert into dead_letters (id, kind, subject, pool, lane, payload, attempts, crashes, reason, error, died_at)
+            values ($1, $2, $1, 'upkeep', 'bulk', '{}', 1, 0, 'attempts', 'dead', 0)";
+        let buried = world.ctx.db.write_one(move |mut tx| {
+            Box::pin(async move {
+                Ok(sql!(tx.on(), c => sqlx::query(bury).bind(dead).bind(Noop::KIND).execute(c).await.map(drop))?)
+            })
+        });
+        buried.await.unwrap();
+
+        let causes = causes_of_living(&world.ctx.db, world.ctx.now(), 100).await.unwrap();
+
+        let told: Vec<_> = causes.iter().map(|cause| (cause.jobs, cause.error.as_str())).collect();
+        assert_eq!(told, [(1, "it was told to fail")]);
     }
 
     async fn an_attempt_that_ends_well_or_too_early_leaves_no_trace(world: World) {

@@ -55,7 +55,7 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, clears: bool, after: &str
         Look { kind: Kind::Row, span: &span, found: &missing, unjudged: &[], sight_age: Duration::ZERO, at: began };
     sweeps::mirror(&ctx.db, look).await?;
     let Unnamed { orphans, young, foreign } = unnamed(ctx, youngest, (objects, &rows)).await?;
-    metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
+    metrics::counter!("longshore_sweep_foreign_total").increment(foreign.len() as u64);
     // A copy that was seen before its store had committed, and noted in a backup of just then, would have no window after a
     // restore of that.
     let sight_age = terms.min_age.min(SAFE_AGE);
@@ -117,8 +117,8 @@ struct Unnamed {
     orphans: Vec<Orphan>,
     /// The keys of those that are too young to be judged.
     young: Vec<String>,
-    /// How many old ones are of others.
-    foreign: usize,
+    /// The keys of the old ones of others.
+    foreign: Vec<String>,
 }
 
 async fn unnamed(
@@ -134,13 +134,12 @@ async fn unnamed(
     Ok(Unnamed { orphans, young: young.into_iter().map(|object| object.key).collect(), foreign })
 }
 
-async fn of_known_orgs(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, usize), JobError> {
+async fn of_known_orgs(ctx: &Context, objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, Vec<String>), JobError> {
     let org_ids: HashSet<Uuid> = objects.iter().filter_map(|object| keys::blob_org_of(&object.key)).collect();
     let known = orgs::known(&ctx.db, &org_ids).await?;
-    let all = objects.len();
-    objects.retain(|object| keys::blob_org_of(&object.key).is_some_and(|org| known.contains(&org)));
-    let foreign = all - objects.len();
-    Ok((objects, foreign))
+    let (ours, foreign): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| keys::blob_org_of(&object.key).is_some_and(|org| known.contains(&org)));
+    Ok((ours, foreign.into_iter().map(|object| object.key).collect()))
 }
 
 /// Those that no row names at this moment.

@@ -49,7 +49,7 @@ pub(super) async fn sweep(ctx: &Context, terms: Terms, after: Option<&str>) -> R
     let unjudged: Vec<String> = young.into_iter().map(|object| object.key).collect();
     let (ours, foreign) = of_known_orgs(ctx, old).await?;
     let (gone, late) = judge(ctx, ours).await?;
-    metrics::counter!("longshore_sweep_foreign_total").increment(foreign as u64);
+    metrics::counter!("longshore_sweep_foreign_total").increment(foreign.len() as u64);
     let orphans: Vec<Orphan> = gone.iter().map(super::orphan).collect();
     let found = orphans.iter().map(|orphan| (Kind::Staging, orphan.clone())).collect();
     let page = Page { found, ..Page::of(Kind::Staging, looked_at, foreign) };
@@ -88,15 +88,14 @@ async fn judge(ctx: &Context, objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHea
     Ok((gone, late))
 }
 
-/// The objects of orgs that the ledger knows and what doctor has left, and how many others there are.
-async fn of_known_orgs(ctx: &Context, mut objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, usize), JobError> {
+/// The objects of orgs that the ledger knows and what doctor has left, and the keys of the others.
+async fn of_known_orgs(ctx: &Context, objects: Vec<ObjectHead>) -> Result<(Vec<ObjectHead>, Vec<String>), JobError> {
     let named: HashSet<Uuid> = objects.iter().filter_map(|object| keys::org_of(&object.key)).collect();
     let known = orgs::known(&ctx.db, &named).await?;
-    let all = objects.len();
     let is_ours = |org: Uuid| org == keys::NOBODY || known.contains(&org);
-    objects.retain(|object| keys::org_of(&object.key).is_some_and(is_ours));
-    let foreign = all - objects.len();
-    Ok((objects, foreign))
+    let (ours, foreign): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| keys::org_of(&object.key).is_some_and(is_ours));
+    Ok((ours, foreign.into_iter().map(|object| object.key).collect()))
 }
 
 async fn fate(ctx: &Context, object: ObjectHead) -> Result<Fate, JobError> {
@@ -237,7 +236,7 @@ mod tests {
 
         let found = sweep_all(&world).await;
 
-        assert_eq!((found.page.removed.len(), found.page.foreign), (1, 0));
+        assert_eq!((found.page.removed.len(), found.page.foreign.len()), (1, 0));
         assert!(world.staged_keys().is_empty());
     }
 
@@ -251,7 +250,7 @@ mod tests {
 
         let found = sweep(&world.ctx, applied(&world), None).await.unwrap();
 
-        assert_eq!((found.page.removed.len(), found.page.foreign, found.page.looked_at), (1, 2, 3));
+        assert_eq!((found.page.removed.len(), found.page.foreign.len(), found.page.looked_at), (1, 2, 3));
         let mut left = vec![theirs, nobodys];
         left.sort_unstable();
         assert_eq!(world.staged_keys(), left);

@@ -291,7 +291,7 @@ async fn objects_of_others_are_left(mut world: World) {
     let mut sweep = Sweep::whole(blobs, blobs);
     let mut pages = Vec::new();
     while let Some(page) = sweep.next(&world.ctx).await.unwrap() {
-        pages.push((page.kind, page.looked_at, page.foreign, page.removed.len()));
+        pages.push((page.kind, page.looked_at, page.foreign.len(), page.removed.len()));
     }
 
     assert_eq!(pages, [(Kind::Staging, 0, 0, 0), (Kind::Blob, 3, 2, 1)]);

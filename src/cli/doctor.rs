@@ -98,6 +98,9 @@ async fn far(doctor: &Doctor, server: &Url, token: Option<&str>) -> Result<Chose
 
 /// A server that runs anyway; without a token, a key is made in its ledger, which is ours too.
 async fn running(doctor: &Doctor, url: &str, token: Option<&str>) -> Result<Chosen, Outcome> {
+    if doctor.lacks_workers() {
+        return Err(Outcome::skipped("it needs workers for the pools that have none: see `workers` above"));
+    }
     let Some(db) = doctor.ledger().cloned() else {
         return Err(Outcome::skipped("it needs the ledger, or --server with --token"));
     };

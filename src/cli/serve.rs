@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use longshore_jobs::job::with_causes;
 use longshore_jobs::model::org::Token;
 
 use super::{Failure, say};
@@ -9,6 +10,7 @@ use crate::app::{App, Roles, StartError};
 use crate::bucket::local::OpenError;
 use crate::bucket::s3;
 use crate::config::Config;
+use crate::doctor::sounds_full;
 use crate::first_key::{self, FIRST_ORG};
 use crate::folder::FolderError;
 use crate::{metrics, shutdown};
@@ -56,8 +58,16 @@ pub(super) fn cannot_start(error: &StartError) -> Failure {
 
 fn what_to_do(error: &StartError) -> &'static str {
     match error {
+        // A server's full disk is not seen from here.
+        error if is_on_this_machine(error) && sounds_full(&with_causes(error)) => {
+            "is the disk full? `df -h data`; runbook, *A full disk*"
+        }
+        StartError::Ledger { .. } if is_on_this_machine(error) => {
+            "see who may read and write the file, and that database_url is right"
+        }
         StartError::Folder(FolderError::InUse { .. }) => "use that server, stop it, or name another --data-dir",
-        StartError::Folder(FolderError::Taken { .. }) | StartError::Bucket(OpenError::Lock(_)) => {
+        StartError::Folder(FolderError::Taken { .. })
+        | StartError::Bucket(OpenError::Lock(FolderError::Taken { .. })) => {
             "stop the process that uses it, or name another place: database_url, bucket_url"
         }
         StartError::Listen { .. } => "name another address: --listen 127.0.0.1:0 takes a free port",
@@ -66,12 +76,24 @@ fn what_to_do(error: &StartError) -> &'static str {
         }
         StartError::Ledger { .. } => "see that the server runs and takes us, and that database_url is right",
         StartError::Queue { .. } => "see that the server runs and takes us, and that queue_url is right",
+        StartError::Bucket(_) => {
+            "see who may read and write the bucket's folder: `longshore doctor` as the service's user"
+        }
         StartError::S3(s3::OpenError::Credentials(_)) => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role"
         }
         StartError::S3(_) => "see that bucket_url, s3.region and s3_endpoint are right",
         StartError::Inbox(_) => "see that inbox_url is right",
         _ => "`longshore config` shows the configuration in effect",
+    }
+}
+
+/// Whether it is about a file of ours, and not about a server.
+fn is_on_this_machine(error: &StartError) -> bool {
+    match error {
+        StartError::Ledger { ledger, .. } => !ledger.starts_with("postgres"),
+        StartError::Folder(_) | StartError::Bucket(_) => true,
+        _ => false,
     }
 }
 
@@ -102,7 +124,21 @@ fn reach_line() -> String {
 
 #[cfg(test)]
 mod tests {
+    use longshore_jobs::ledger::LedgerError;
+
     use super::*;
+
+    #[test]
+    fn a_file_on_a_full_disk_is_no_server_that_is_away() {
+        let hint = |ledger: &str, said: &str| {
+            let source = LedgerError::Uncommitted(said.to_owned());
+            what_to_do(&StartError::Ledger { ledger: ledger.to_owned(), source })
+        };
+        let full = "error returned from database: (code: 4874) disk I/O error";
+        assert!(hint("sqlite://data/longshore.db", full).contains("df -h data"));
+        assert!(hint("sqlite://data/longshore.db", "unable to open database file").contains("read and write the file"));
+        assert!(hint("postgres://db/longshore", full).contains("the server runs"));
+    }
 
     #[test]
     fn a_start_tells_of_a_token_whether_it_was_made_now_or_earlier() {

@@ -47,7 +47,7 @@ pub(super) struct SweepArgs {
     /// Applies a minimum age below 3h, or a restore window below 24h, all the same.
     #[arg(long, requires = "apply")]
     yes: bool,
-    /// Shows everything, not only the first 20 of each kind.
+    /// Shows everything, not only the first 20 of each kind; of foreign objects never more.
     #[arg(long)]
     list: bool,
     /// A JSON object for each object that is shown, and the summary as the last line.

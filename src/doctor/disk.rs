@@ -72,6 +72,11 @@ fn judge(path: &Path, room: io::Result<Room>) -> Outcome {
     if room.free < LITTLE || share < LITTLE_SHARE { Outcome::warning(seen, mend) } else { Outcome::ok(seen) }
 }
 
+/// Whether an error says what a full disk says. SQLite's I/O error is mostly that: its shared memory found no room.
+pub(crate) fn sounds_full(said: &str) -> bool {
+    ["is full", "No space left", "could not extend file", "disk I/O error"].iter().any(|words| said.contains(words))
+}
+
 fn bytes(count: u64) -> String {
     if count >= GIGABYTE {
         return format!("{}.{} GB", count / GIGABYTE, count % GIGABYTE / (GIGABYTE / 10));

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::SERVICE;
+
 /// One check and how it came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -161,6 +163,11 @@ impl Findings {
         found.is_some_and(|finding| matches!(finding.status(), Status::Ok | Status::Warning))
     }
 
+    /// Whether a check was made and has failed.
+    pub(crate) fn failed(&self, name: &str) -> bool {
+        self.count_of(name, Status::Failed) > 0
+    }
+
     /// `{"ok": …, "checks": […]}`
     pub(crate) fn to_json(&self) -> Value {
         json!({ "ok": self.are_good(), "checks": self.0.iter().map(Finding::to_json).collect::<Vec<_>>() })
@@ -172,12 +179,17 @@ impl Findings {
         let (ok, warnings) = (of(Status::Ok), of(Status::Warning));
         let (failed, skipped) = (of(Status::Failed), of(Status::Skipped));
         let verdict = match (failed, warnings) {
+            (0, _) if self.count_of(SERVICE, Status::Warning) > 0 => "It would work, but nobody serves now",
             (0, 0) => "All is well",
             (0, _) => "It works",
             _ => "It does not work",
         };
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         format!("{verdict}: {ok} ok, {warnings} {plural}, {failed} failed, {skipped} skipped.")
+    }
+
+    fn count_of(&self, name: &str, status: Status) -> usize {
+        self.0.iter().filter(|finding| finding.name == name && finding.status() == status).count()
     }
 
     fn count(&self, status: Status) -> usize {
@@ -212,6 +224,14 @@ mod tests {
     fn what_a_server_said_is_cut_to_one_line() {
         let Outcome::Ok(seen) = Outcome::ok(format!("a\n  b {}", "é".repeat(1000))) else { panic!("it is ok") };
         assert!(seen.starts_with("a b é") && seen.ends_with('…') && seen.chars().count() == 601, "{seen}");
+    }
+
+    #[test]
+    fn what_would_work_is_not_said_to_work() {
+        let gone = Outcome::warning("nobody serves now", "longshore up").of(SERVICE);
+        let findings = Findings(vec![Outcome::ok("it went through").of("round trip"), gone]);
+        assert_eq!(findings.sum(), "It would work, but nobody serves now: 1 ok, 1 warning, 0 failed, 0 skipped.");
+        assert!(findings.are_good());
     }
 
     #[test]

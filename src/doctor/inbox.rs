@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{KNOCKING, Outcome, silent, told};
 use crate::app::sqs_options;
-use crate::config::{Config, InboxEngine};
+use crate::config::{BucketEngine, Config, InboxEngine};
 use crate::inbox::InboxError;
 use crate::inbox::sqs::SqsInbox;
 
@@ -24,17 +24,26 @@ pub(super) async fn look(config: &Config) -> (Outcome, Option<String>) {
     let outcome = match &config.inbox {
         InboxEngine::Local => Outcome::ok("the local bucket tells the process that serves it"),
         InboxEngine::Webhook => Outcome::ok("a secret is set; the S3 server has to post to /api/notices with it"),
-        InboxEngine::None => Outcome::warning(
-            format!(
-                "inbox_url is none: an upload is noticed by its callback, or by the poller, which looks {} after it is handed \
-                 out, ten minutes later, and when its policy ends",
-                told(config.limits.first_poll)
-            ),
-            "set inbox_url to sqs+https://… or webhook:, unless every client calls back",
-        ),
+        InboxEngine::None => unwanted(config),
         InboxEngine::Sqs(queue) => return look_at_queue(config, queue).await,
     };
     (outcome, None)
+}
+
+/// Nobody tells of uploads. What can tell depends on the bucket.
+fn unwanted(config: &Config) -> Outcome {
+    let mend = match &config.bucket {
+        BucketEngine::Folder(_) => "set inbox_url to local:, which tells of each post at once",
+        BucketEngine::S3(_) => "set inbox_url to sqs+https://… or webhook:, unless every client calls back",
+    };
+    Outcome::warning(
+        format!(
+            "inbox_url is none: an upload is noticed by its callback, or by the poller, which looks {} after it is handed out, \
+             ten minutes later, and when its policy ends",
+            told(config.limits.first_poll)
+        ),
+        mend,
+    )
 }
 
 async fn look_at_queue(config: &Config, queue: &Url) -> (Outcome, Option<String>) {
@@ -131,6 +140,19 @@ mod tests {
         assert_eq!(with("RedrivePolicy", ""), Status::Warning);
         assert_eq!(with("MessageRetentionPeriod", "3600"), Status::Warning);
         assert_eq!(with("ApproximateNumberOfMessages", "50000"), Status::Warning);
+    }
+
+    #[test]
+    fn what_may_tell_of_uploads_fits_the_bucket() {
+        let configured = Config::load(crate::config::Layered::default()).unwrap();
+        let mend = |bucket: BucketEngine| {
+            let Outcome::Warning(trouble) = unwanted(&Config { bucket, ..configured.clone() }) else {
+                panic!("a warning")
+            };
+            trouble.mend
+        };
+        assert!(mend(BucketEngine::Folder("data/bucket".into())).contains("local:"));
+        assert!(mend(BucketEngine::S3("acme".into())).contains("sqs+"));
     }
 
     #[test]

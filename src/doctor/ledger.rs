@@ -8,7 +8,7 @@ use longshore_jobs::ledger::inspect::{self, Schema, Server};
 use longshore_jobs::ledger::{Db, LedgerError};
 use longshore_jobs::model::Timestamp;
 
-use super::{Finding, Outcome, SCHEMA};
+use super::{Finding, Outcome, SCHEMA, disk};
 use crate::app::StartError;
 use crate::config::{Config, DatabaseEngine};
 
@@ -30,14 +30,19 @@ pub(super) async fn look(config: Config) -> Vec<Finding> {
 async fn look_at_file(path: &Path) -> Vec<Finding> {
     match inspect::sqlite(path).await {
         Ok((schema, mode)) => vec![judge_schema(&schema).of(SCHEMA), judge_journal(&mode).of("ledger journal")],
-        Err(error) => vec![
-            Outcome::failed(
-                format!("{} cannot be read: {}", path.display(), with_causes(&error)),
-                "see the disk and who may read it; if it is damaged, restore it: runbook, *Backup and restore*",
-            )
-            .of(SCHEMA),
-        ],
+        Err(error) => vec![unread(path, &with_causes(&error)).of(SCHEMA)],
     }
+}
+
+/// A restore of a ledger whose disk is merely full would lose what it has.
+fn unread(path: &Path, said: &str) -> Outcome {
+    let mend = if disk::sounds_full(said) {
+        "first see `disk: …` above, and free some space: runbook, *A full disk*. A full disk has damaged nothing"
+    } else {
+        "see the disk above and who may read the file. Only if `sqlite3 FILE 'pragma integrity_check'` finds it damaged, restore it: \
+         runbook, *Backup and restore*"
+    };
+    Outcome::failed(format!("{} cannot be read: {said}", path.display()), mend)
 }
 
 async fn look_at_server(config: &Config, url: &str) -> Vec<Finding> {
@@ -188,7 +193,7 @@ fn unwritten(error: &LedgerError) -> Outcome {
 /// By what is said: a write that shared its transaction with others has the words alone, and no code.
 fn mend_write(said: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if says(&["is full", "No space left", "could not extend file"]) {
+    if disk::sounds_full(said) {
         "free some space on the ledger's disk: runbook, *A full disk*"
     } else if says(&["readonly database", "read-only"]) {
         "make the ledger writable: file and folder belong to the service's user, their file system is not read-only, and a \
@@ -264,6 +269,17 @@ mod tests {
         };
         assert!(trouble.mend.contains("free some space"), "{}", trouble.mend);
         assert!(mend_write("attempt to write a readonly database").contains("read-only"));
+    }
+
+    #[test]
+    fn a_ledger_on_a_full_disk_is_not_said_to_be_damaged() {
+        let mend = |said| {
+            let Outcome::Failed(trouble) = unread(Path::new("data/longshore.db"), said) else { panic!("it failed") };
+            trouble.mend
+        };
+        let full = mend("error returned from database: (code: 4874) disk I/O error");
+        assert!(full.contains("free some space") && !full.contains("restore"), "{full}");
+        assert!(mend("(code: 26) file is not a database").contains("restore"));
     }
 
     #[test]

@@ -8,11 +8,12 @@
 //! # Layout
 //!
 //! - [`finding`]: what a check has found
-//! - `settings`, `ledger`, `queue`, `redis`, `disk`, `rights`, `bucket`, `inbox`, `workers`: a group of checks each
+//! - `settings`, `ledger`, `queue`, `redis`, `disk`, `rights`, `bucket`, `files`, `inbox`, `workers`, `sweep`: a group of checks each
 //! - [`round_trip`]: an upload through the real API
 
 mod bucket;
 mod disk;
+mod files;
 mod finding;
 mod inbox;
 mod ledger;
@@ -21,6 +22,7 @@ mod redis;
 mod rights;
 pub(crate) mod round_trip;
 mod settings;
+mod sweep;
 mod workers;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+pub(crate) use self::disk::sounds_full;
 pub(crate) use self::finding::{Finding, Findings, Outcome};
 use crate::app::{self, s3_options};
 use crate::bucket::s3::{self, S3Bucket};
@@ -51,6 +54,9 @@ const LONG: Duration = Duration::from_secs(45);
 const SCHEMA: &str = "ledger schema";
 const OPEN_BUCKET: &str = "bucket";
 const PUBLIC_URL: &str = "public url";
+const WORKERS: &str = "workers";
+/// Found where nobody serves a ledger that was served before.
+const SERVICE: &str = "service";
 
 /// One examination, from its first check to its last.
 pub(crate) struct Doctor {
@@ -76,9 +82,10 @@ impl Doctor {
         self.look_at_settings().await;
         self.look_at_disks().await;
         self.look_at_ledger().await;
+        self.look_at_workers().await;
         self.look_at_queue().await;
         self.look_at_bucket().await;
-        self.look_at_workers().await;
+        self.look_at_sweep().await;
     }
 
     /// The address of whoever serves here; `None` when nobody does, or there is no telling.
@@ -94,6 +101,11 @@ impl Doctor {
     /// Whether a server answers at the public URL.
     pub(crate) fn is_reached(&self) -> bool {
         self.findings.passed(PUBLIC_URL)
+    }
+
+    /// Whether uploads would stand still, whoever takes them in.
+    pub(crate) fn lacks_workers(&self) -> bool {
+        self.findings.failed(WORKERS)
     }
 
     /// Whether files that are made in the data folder now are the service's.
@@ -180,9 +192,9 @@ impl Doctor {
     async fn look_at_bucket(&mut self) {
         let bucket = match self.config.bucket.clone() {
             BucketEngine::S3(name) => self.open_bucket(&name).await,
-            BucketEngine::Folder(_) => {
-                let why = "a folder, which the server serves: the round trip goes through it";
-                self.add(Outcome::skipped(why).of(OPEN_BUCKET));
+            BucketEngine::Folder(folder) => {
+                let is_ours = self.is_owner();
+                self.check(OPEN_BUCKET, SHORT, Box::pin(files::look(folder, is_ours))).await;
                 None
             }
         };
@@ -236,11 +248,20 @@ impl Doctor {
 
     async fn look_at_workers(&mut self) {
         let Some(db) = self.db.clone() else {
-            self.add(Outcome::skipped("it needs the ledger").of("workers"));
+            self.add(Outcome::skipped("it needs the ledger").of(WORKERS));
             return;
         };
         let runs = self.serving.is_some() || self.config.database.file().is_none();
-        self.examine("workers", SHORT, Box::pin(workers::look(db, runs))).await;
+        let here = runs && self.config.database.file().is_some();
+        self.examine(WORKERS, SHORT, Box::pin(workers::look(db, runs, here))).await;
+    }
+
+    async fn look_at_sweep(&mut self) {
+        let Some(db) = self.db.clone() else {
+            self.add(Outcome::skipped("it needs the ledger").of("sweep"));
+            return;
+        };
+        self.check("sweep", SHORT, Box::pin(sweep::look(db))).await;
     }
 
     async fn check(&mut self, name: &'static str, limit: Duration, work: BoxFuture<'static, Outcome>) {

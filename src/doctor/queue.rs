@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use longshore_jobs::job::{Job as _, Lane, NewJob, Pool, with_causes};
-use longshore_jobs::ledger::{Db, pools, schedules};
+use longshore_jobs::ledger::{Db, pools};
 use longshore_jobs::model::Timestamp;
 use longshore_jobs::noop::Noop;
 use longshore_jobs::outside::{BoxError, LookError};
@@ -63,9 +63,7 @@ async fn idle(db: &Db, runs: bool) -> Result<Option<&'static str>, BoxError> {
     if pools::paused(db).await?.iter().any(|(pool, _)| *pool == Pool::Upkeep) {
         return Ok(Some("the pool upkeep is paused"));
     }
-    let now = Timestamp::system_now();
-    let ticked = schedules::last_ticks(db).await?.into_iter().any(|(_, at)| now.since(at) < workers::LONG_WITHOUT_TICK);
-    Ok((!ticked).then_some("no worker seems to run"))
+    Ok((!workers::are_there(db, Pool::Upkeep).await?).then_some("no worker works the pool upkeep"))
 }
 
 /// What has waited for too long; `None` when nothing has.

@@ -10,8 +10,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderValue, StatusCode, header};
 use longshore_jobs::job::{Context, with_causes};
+use longshore_jobs::ledger::inspect;
 use longshore_jobs::outside::BoxError;
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,6 +24,8 @@ use crate::metrics;
 
 /// A check that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the outcome of a check that writes stands.
+const STANDS: Duration = Duration::from_secs(10);
 /// A key that need not exist: asking for it shows whether the bucket answers.
 const PROBE_KEY: &str = "staging/readyz";
 
@@ -58,6 +63,28 @@ impl Check {
         Self { vital: false, ..Self::vital(name, probe) }
     }
 
+    /// As [`Check::helpful`], for a probe that costs something: its outcome stands for ten seconds, whoever asks.
+    pub fn sparing<F, R>(name: &'static str, probe: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        let (probe, last) = (Arc::new(probe), Arc::new(Mutex::new(None::<(Instant, Result<(), String>)>)));
+        Self::helpful(name, move || {
+            let (probe, last) = (Arc::clone(&probe), Arc::clone(&last));
+            async move {
+                let mut last = last.lock().await;
+                let kept = last.take().filter(|(at, _)| at.elapsed() < STANDS);
+                let (at, outcome) = match kept {
+                    Some(kept) => kept,
+                    None => (Instant::now(), probe().await.map_err(|error| with_causes(&*error))),
+                };
+                *last = Some((at, outcome.clone()));
+                Ok(outcome?)
+            }
+        })
+    }
+
     /// What it is called.
     pub const fn name(&self) -> &'static str {
         self.name
@@ -86,7 +113,12 @@ pub fn standard_checks(ctx: &Context) -> Vec<Check> {
         let bucket = Arc::clone(&bucket);
         async move { Ok(bucket.head(PROBE_KEY).await.map(drop)?) }
     });
-    vec![ledger, bucket]
+    let db = ctx.db.clone();
+    let writes = Check::sparing("writes", move || {
+        let db = db.clone();
+        async move { Ok(inspect::touch(&db).await?) }
+    });
+    vec![ledger, writes, bucket]
 }
 
 /// Whether the process lives; it says nothing about what it leans on.
@@ -137,7 +169,8 @@ async fn livez() -> Json<Life> {
 
 /// Can the service answer?
 ///
-/// Runs each check. Without the bucket or its notices it is degraded, and work waits; without the ledger it is down.
+/// Runs each check. Without the bucket or its notices it is degraded, and work waits; so it is while the ledger or the disk of the
+/// bucket takes no writes, which is tried every ten seconds at most. Without the ledger it is down.
 #[utoipa::path(get, path = "/readyz", tag = "Operations", operation_id = "readyz", security(()),
     responses(
         (status = 200, description = "It can, perhaps degraded", body = Readiness),

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -134,6 +134,61 @@ async fn where_nothing_is_yet_a_trip_is_made_and_nothing_is_left() {
     examined.says("round trip", "ok", "");
     examined.says("ledger schema", "skipped", "");
     assert!(!place.data().exists());
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_is_missed_although_all_of_it_would_work() {
+    let server = Engines::Local.start().await;
+    server.create(json!({"filename": "waits.txt"})).await;
+    let place = server.kill();
+
+    let examined = Examined::of(&place.run(&["doctor", "--json"]));
+
+    assert_eq!(examined.code, Some(0));
+    examined.says("service", "warning", "longshore up");
+    examined.says("bucket", "ok", "");
+    examined.says("round trip", "ok", "");
+    let told = place.print(&["doctor"]);
+    assert!(told.contains("It would work, but nobody serves now"), "{told}");
+}
+
+#[tokio::test]
+async fn what_was_lost_and_what_fails_is_told_before_anybody_asks_for_it() {
+    let place = Engines::Local.place(&[]).await;
+    place.print(&["migrate"]);
+    Examined::of(&place.run(&["doctor", "--json"])).says("sweep", "skipped", "");
+    change(&place, "insert into sweeps (kind, orphans, bytes, oldest_at, as_of) values ('row', 2, 9000000, 0, 0)")
+        .await;
+    let failed = "insert into job_failures (subject, kind, attempts, first_at, last_at, error)
+        values (x'019307b4c0d87b3e8c6f6d3b8f1c2a01', 'verify_upload', 3, 0, 9000000000000, 'permission denied')";
+    change(&place, failed).await;
+
+    let examined = Examined::of(&place.run(&["doctor", "--json"]));
+
+    assert_eq!(examined.code, Some(1));
+    examined.says("sweep", "failed", "longshore sweep --list");
+    examined.says("retries", "warning", "longshore status");
+}
+
+/// Once it took 25 s, and guessed from jobs that had waited for long.
+#[tokio::test]
+async fn a_fleet_without_workers_is_told_which_pools_have_none() {
+    if !Engines::Postgres.are_there() {
+        return;
+    }
+    let place = Engines::Postgres.place(&[]).await;
+    place.print(&["migrate"]);
+    let mut intake = place.spawn(&["intake"]);
+    let url = intake.url.clone();
+
+    let examined = Examined::of(&place.run(&["doctor", "--json", "--public-url", &url]));
+
+    intake.kill();
+    examined.says("public url", "ok", "");
+    examined.says("workers", "failed", "longshore worker");
+    assert!(examined.check("workers")["detail"].as_str().unwrap().contains("issue, arrive, verify, store"));
+    examined.says("queue", "skipped", "");
+    examined.says("round trip", "skipped", "");
 }
 
 #[tokio::test]

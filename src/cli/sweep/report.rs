@@ -19,6 +19,8 @@ use crate::cli::say;
 const SHOWN: i64 = 20;
 /// How many are read at once.
 const PAGE: i64 = 1000;
+/// How many foreign objects are named.
+const FOREIGN: usize = 20;
 /// How many entries are named of a blob whose bytes are lost.
 const FILES: i64 = 20;
 
@@ -33,6 +35,8 @@ pub(super) struct Report {
     by_schedule: bool,
     looked_at: usize,
     foreign: usize,
+    /// Some of their keys, whatever is asked to be shown: they may be all of another ledger's.
+    foreign_keys: Vec<String>,
     /// By kind.
     found: HashMap<Kind, Tally>,
     removed: HashMap<Kind, Tally>,
@@ -48,6 +52,7 @@ impl Report {
             by_schedule,
             looked_at: 0,
             foreign: 0,
+            foreign_keys: Vec::new(),
             found: HashMap::new(),
             removed: HashMap::new(),
         }
@@ -60,7 +65,9 @@ impl Report {
     /// Counts a page, and says at once what was removed.
     pub(super) fn add(&mut self, page: &Page) {
         self.looked_at += page.looked_at;
-        self.foreign += page.foreign;
+        self.foreign += page.foreign.len();
+        let room = FOREIGN.saturating_sub(self.foreign_keys.len());
+        self.foreign_keys.extend(page.foreign.iter().take(room).cloned());
         for (kind, orphan) in &page.found {
             let found = self.found.entry(*kind).or_default();
             *found = found.and([orphan]);
@@ -89,6 +96,9 @@ impl Report {
             for kind in Kind::ALL {
                 self.tell_lines(ctx, *kind).await?;
             }
+            for key in &self.foreign_keys {
+                say(format_args!("{}\n", json!({"removed": false, "kind": "foreign", "key": key})));
+            }
             say(format_args!("{}\n", self.summary()));
             return Ok(());
         }
@@ -97,12 +107,24 @@ impl Report {
             self.tell_columns(ctx, *kind).await?;
         }
         if self.foreign > 0 {
-            say(format_args!(
-                "\nForeign objects, which are left: {}. Their orgs are not in this ledger, or their keys are not of its making.\n",
-                self.foreign
-            ));
+            self.tell_foreign();
         }
         Ok(())
+    }
+
+    fn tell_foreign(&self) {
+        say(format_args!(
+            "\nForeign objects, which are left: {}. Their orgs are not in this ledger, or their keys are not of its making.\n\n",
+            self.foreign
+        ));
+        let mut columns = Columns::with_heads(&["key"]);
+        for key in &self.foreign_keys {
+            columns.row(vec![key.escape_debug().to_string()]);
+        }
+        say(columns);
+        if self.foreign > self.foreign_keys.len() {
+            say(format_args!("… and {} more.\n", self.foreign - self.foreign_keys.len()));
+        }
     }
 
     /// What was found, and what of it has gone.

@@ -191,7 +191,7 @@ async fn read(http: &Http) -> Result<OverviewEntry, ApiError> {
 }
 
 async fn failing(db: &Db, since: Timestamp) -> Result<Vec<FailingEntry>, LedgerError> {
-    let causes = failures::causes(db, since, LOOKED_AT).await?;
+    let causes = failures::causes_of_living(db, since, LOOKED_AT).await?;
     Ok(causes.into_iter().take(CAUSES).map(FailingEntry::from).collect())
 }
 

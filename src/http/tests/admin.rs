@@ -138,7 +138,7 @@ async fn the_overview_tells_how_everything_is() {
     assert_eq!(seen["ended"], json!({"done": 2, "rejected": 0, "expired": 0, "cancelled": 1}));
     assert_eq!((&seen["endedCapped"], &seen["deadLetters"]), (&json!([]), &json!(1)));
     assert_eq!(seen["report"], json!({"oldestDeltaAgeSeconds": null}));
-    assert_eq!(seen["checks"], json!({"ledger": "ok", "bucket": "failed"}));
+    assert_eq!(seen["checks"], json!({"ledger": "ok", "writes": "ok", "bucket": "failed"}));
     assert_eq!(seen["schedules"], json!([{"kind": "fold_reports", "lastTickAt": null}]));
     assert_eq!(seen["sweep"], json!([]));
     let verify = seen["pools"].as_array().unwrap().iter().find(|pool| pool["pool"] == "verify").unwrap();

@@ -1,6 +1,7 @@
 //! Request ids, probes, metrics and the page.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,6 +9,7 @@ use longshore_jobs::ledger::sweeps::{self, Kind, Sum};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::http::operations::Check;
 use crate::http::testing::World;
 
 #[tokio::test]
@@ -37,10 +39,50 @@ async fn it_is_ready_without_the_bucket_but_not_without_the_ledger() {
     world.ctx.db.close().await;
     let down = nobody.get("/readyz").await.is(503);
 
-    assert_eq!(degraded.body, json!({"status": "degraded", "checks": {"ledger": "ok", "bucket": "failed"}}));
+    assert_eq!(
+        degraded.body,
+        json!({"status": "degraded", "checks": {"ledger": "ok", "writes": "ok", "bucket": "failed"}})
+    );
     assert_eq!(down.body["status"], "down");
     assert_eq!(down.body["checks"]["ledger"], "failed");
     nobody.get("/livez").await.is(200);
+}
+
+#[tokio::test]
+async fn a_check_that_writes_is_made_once_however_many_ask() {
+    let made = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&made);
+    let check = Check::sparing("writes", move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err("the disk is full".into()) }
+    });
+
+    let passed = [check.run().await, check.run().await, check.run().await];
+
+    assert_eq!((passed, made.load(Ordering::Relaxed)), ([false; 3], 1));
+}
+
+#[tokio::test]
+async fn a_ledger_that_takes_no_writes_is_degraded() {
+    let world = World::new().await;
+    let forbid =
+        "create trigger full before insert on pools begin select raise(abort, 'database or disk is full'); end";
+    world
+        .ctx
+        .db
+        .write_one(move |mut tx| {
+            Box::pin(
+                async move { Ok(longshore_jobs::sql!(tx.on(), c => sqlx::query(forbid).execute(c).await.map(drop))?) },
+            )
+        })
+        .await
+        .unwrap();
+
+    let answer = world.nobody().get("/readyz").await.is(200);
+
+    assert_eq!(answer.body["status"], "degraded");
+    assert_eq!(answer.body["checks"]["writes"], "failed");
+    assert_eq!(answer.body["checks"]["ledger"], "ok");
 }
 
 #[tokio::test]
