@@ -110,7 +110,10 @@ fn describe() {
         "What the last complete sweep found: objects that nothing needs, and rows whose object is missing."
     );
     describe_counter!("longshore_sweep_deleted_total", "Objects that the sweep removed because nobody needed them.");
-    describe_counter!("longshore_sweep_foreign_total", "Objects that the sweep left, being of no org in the ledger.");
+    describe_counter!(
+        "longshore_sweep_foreign_total",
+        "Objects that sweeps of this process left, being of no org in the ledger."
+    );
     describe_counter!("longshore_blobs_collected_total", "Blobs that were removed because no file referred to them.");
     describe_counter!("longshore_blob_bytes_collected_total", Unit::Bytes, "Bytes of blobs that were removed.");
     describe_gauge!(
