@@ -61,10 +61,10 @@ impl DeadLetter {
             "attempts" => "Every attempt failed; the error is that of the last. Mend its cause.".to_owned(),
             "gave_up" => "No attempt can succeed as things stand. Mend what the error names.".to_owned(),
             "undecodable" => {
-                "Its payload is not what this version reads: it was written by another version.".to_owned()
+                "Its payload is not what this version reads: it was written by another version. Run that one, or discard it.".to_owned()
             }
             "unknown_kind" => {
-                "This version has no such job: it was pushed by another version. Run that one.".to_owned()
+                "This version has no such job: it was pushed by another version. Run that one, or discard it.".to_owned()
             }
             "crashed" => {
                 "It took its worker down with it again and again. Look for what killed the process.".to_owned()
@@ -72,10 +72,15 @@ impl DeadLetter {
             other => format!("It died for the reason {other}."),
         };
         let then = format!("`longshore jobs retry {id}` puts it on again");
+        let discard = format!("`longshore jobs discard {id}`");
+        let is_of_another_version = matches!(self.reason.as_str(), "undecodable" | "unknown_kind");
         if about.is_nil() {
-            return format!("{cause}\nThe schedule runs the next one in any case; {then} at once.");
+            let then = if is_of_another_version { discard } else { format!("{then} at once") };
+            return format!("{cause}\nThe schedule runs the next one in any case; {then}.");
         }
-        format!("{cause}\n`longshore status {about}` shows what it is about; {then}.")
+        let discard =
+            if is_of_another_version { format!(" If that is done or gone: {discard}.") } else { String::new() };
+        format!("{cause}\n`longshore status {about}` shows what it is about; {then}.{discard}")
     }
 
     /// The relative path of a batch's object that it was about; `None` of any other job.

@@ -273,3 +273,16 @@ async fn letters_are_looked_up_and_not_sorted(world: World) {
     let plan = plan_tests::plan(&world, kinds, &[]).await;
     assert!(plan.contains("dead_letters_by_kind"), "{plan}");
 }
+
+#[test]
+fn a_letter_of_another_version_says_when_to_discard_it() {
+    for reason in ["attempts", "gave_up", "crashed", "undecodable", "unknown_kind"] {
+        let letter = letter("lost", reason);
+        let discard = format!("`longshore jobs discard {}`", letter.id);
+        let is_of_another_version = ["undecodable", "unknown_kind"].contains(&reason);
+        for subject in [letter.subject, Uuid::nil()] {
+            let advice = DeadLetter { subject, ..letter.clone() }.advice();
+            assert_eq!(advice.contains(&discard), is_of_another_version, "{advice}");
+        }
+    }
+}

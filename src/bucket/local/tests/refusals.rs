@@ -287,13 +287,12 @@ async fn a_refused_post_leaves_the_object_that_was_there() {
 
 /// What is logged at `info` and above while a form is posted and refused.
 async fn told(form: Form, rig: &Rig) -> String {
-    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let lines = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).without_time();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let lines = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).with_ansi(false).without_time();
     let logging = tracing::subscriber::set_default(lines.with_max_level(tracing::Level::INFO).finish());
     assert!(rig.post(form).await.status.is_client_error());
     drop(logging);
-    let text = log.lock().unwrap().clone();
-    String::from_utf8(text).unwrap()
+    fs::read_to_string(log.path()).unwrap()
 }
 
 #[tokio::test]
