@@ -17,7 +17,7 @@ export function concerns(overview) {
     failing(overview.checks),
     lost(overview.sweep),
     dead(overview.deadLetters),
-    ...(overview.failing ?? []).map(retried),
+    ...(overview.failing ?? []).map(faltering),
     ...overview.pools.map(halted),
     idle(overview.pools),
     ...overview.pools.map(late),
@@ -59,17 +59,17 @@ const dead = (number) =>
 /** What jobs are about that are about everything. */
 const NOTHING = "00000000-0000-0000-0000-000000000000";
 
-/** Those that came right meanwhile count, too. If the cause stays, the others are dead within hours. */
-const retried = ({ kind, jobs, error, example }) => [
+/** Those that came right or died meanwhile count, too; the others are retried, for hours. */
+const faltering = ({ kind, jobs, error, example }) => [
   "warn",
-  `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes and ${jobs === 1 ? "is" : "are"} being retried: `,
-  `${short(error)} `,
+  `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes: ${short(error)} `,
   example && example !== NOTHING && link(at("uploads", example), "One of them"),
 ];
 
+/** What was tried stands at the beginning of an error, and the cause at its end. */
 function short(error) {
   const line = plain(error.split("\n", 1)[0]);
-  return line.length > 240 ? `${line.slice(0, 240)}…` : line;
+  return line.length > 240 ? `${line.slice(0, 100)} … ${line.slice(-130)}` : line;
 }
 
 const isLate = ({ pool, due, oldestAgeSeconds: age }) => due > 0 && age > (pool === "issue" ? LATE_POLICY : LATE);

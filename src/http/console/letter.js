@@ -64,11 +64,15 @@ export const show = (letter, desk, tick = null) =>
     ),
   );
 
+/** For which the cause says what to do. */
+const OF_ANOTHER_VERSION = ["undecodable", "unknown_kind"];
+
 /** The cause as the server tells it; what can be done stands below, and need not be typed. */
 function advice(letter) {
   const [cause] = letter.advice.split("\n", 1);
   const comes = name(letter) === "everything" ? " The schedule runs the next one in any case." : "";
-  return `${cause}${comes} Then retry it below, or by \`longshore jobs retry ${letter.id}\`.`;
+  const retry = ` Then retry it below, or by \`longshore jobs retry ${letter.id}\`.`;
+  return `${cause}${comes}${OF_ANOTHER_VERSION.includes(letter.reason) ? "" : retry}`;
 }
 
 /** What the job was about; the nil UUID is that of a job about everything. */

@@ -91,9 +91,9 @@ async function submit(event, { status }, orgs) {
 function list(part, filter, after) {
   if (tooMany(filter)) return [empty("Nearly all uploads are done. Choose an org, or search for a name, hash or number.")];
   if (!part.uploads.length) return [empty(none(filter, after))];
-  const number = `${count(part.count, part.countCapped)} ${part.count === 1 ? "upload" : "uploads"}`;
+  const number = part.count === 1 ? "1 upload." : `${count(part.count, part.countCapped)} uploads, the latest first.`;
   return [
-    h("p", { key: "number", class: "muted" }, `${number}, those asked for last first.`),
+    h("p", { key: "number", class: "muted" }, number),
     rows(part.uploads),
     h(
       "p",
