@@ -268,10 +268,10 @@ impl Upload {
         self.arrived_size.or(self.size)
     }
 
-    /// The digest as computed, or else as declared.
+    /// The digest as computed, or else as declared; of a rejected upload as it was declared.
     #[must_use]
     pub fn known_sha256(&self) -> Option<Digest> {
-        self.verified_sha256.or(self.sha256)
+        if self.status == Status::Rejected { self.sha256 } else { self.verified_sha256.or(self.sha256) }
     }
 }
 
