@@ -1,7 +1,7 @@
 //! What a job is, and the one wrapper that runs it.
 //!
 //! A job carries ids only. It reads the row, moves it by compare-and-set, and puts on the next job; run twice, or in
-//! parallel, or after a crash at any line, it does no harm. [`perform`] gives every run its span, its timer, its panic guard
+//! parallel, or after a crash at any line, it does no harm. [`perform()`] gives every run its span, its timer, its panic guard
 //! and its time limit, and turns what came out into a [`Verdict`] that a queue can store.
 //!
 //! # Layout
