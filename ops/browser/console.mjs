@@ -88,6 +88,7 @@ export async function overview_names_what_an_alert_would(person, server) {
     overview.report.oldestDeltaAgeSeconds = 300;
     overview.schedules = [{ kind: "fold_reports", lastTickAt: ago(500) }];
     overview.sweep = [...found(0), { kind: "blob", orphans: 4, bytes: 7, asOf: ago(60) }];
+    overview.failing = [];
   });
   await person.console(await admin(server));
   await person.sees("Nothing needs a person.");
@@ -100,9 +101,11 @@ export async function overview_names_what_an_alert_would(person, server) {
     overview.schedules = [{ kind: "fold_reports", lastTickAt: ago(660) }];
     overview.sweep = found(2);
     overview.checks.bucket = "failed";
+    overview.failing = [{ kind: "store_file", error: "copy: denied", jobs: 3, lastAt: ago(9), example: null }];
   });
   for (const told of [
     "bucket: the check fails.",
+    "3 jobs of store_file failed in the last 15 minutes: copy: denied",
     "The bucket has lost the bytes of 2 blobs",
     "store: paused until somebody resumes it. 2 jobs are due, the oldest for 1 min.",
     "issue: 1 job is due, the oldest for 31 s.",

@@ -59,7 +59,7 @@ const dead = (number) =>
 /** What jobs are about that are about everything. */
 const NOTHING = "00000000-0000-0000-0000-000000000000";
 
-/** Those that came right or died meanwhile count, too; the others are retried, for hours. */
+/** Those that came right meanwhile count, too; the others are retried, for hours. */
 const faltering = ({ kind, jobs, error, example }) => [
   "warn",
   `${counted(jobs, "job")} of ${kind} failed in the last 15 minutes: ${short(error)} `,
